@@ -1,0 +1,67 @@
+"""Information alignment."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from neural_alignment.alignments import primitives
+from neural_alignment.alignments.alignment import (
+    Coefficient,
+    ProjectionAlignment,
+    Tensor,
+    option,
+    register,
+)
+from neural_alignment.alignments.projections import Projections
+
+
+@register("information")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Information(ProjectionAlignment):
+    """Information alignment: reconstructs the input through both kernels.
+
+    `R = null_coef * null + amp_coef * amp + decay_coef * (decay or sparse)`, with
+    `null = sum mean_b r^2` of the forward reconstruction `r = B f` ([K] section 3, B.1.4).
+
+    Args:
+        null_coef: of the null primitive.
+        amp_coef: of the amp primitive.
+        decay_coef: of the decay primitive, or of sparse with `use_sparse`.
+        reconstruction_reversal: null, and amp with `reconstruction_amp`, take the backward
+            reconstruction `W b` instead of the forward one.
+        reconstruction_amp: amp pairs the input with that reconstruction.
+        use_sparse: sparse in decay's place.
+    """
+
+    null_coef: Coefficient = option(1e-3, "coefficient of the null primitive")
+    amp_coef: Coefficient = option(2e-3, "coefficient of the amp primitive")
+    decay_coef: Coefficient = option(
+        1e-3, "coefficient of the decay primitive (of sparse with use_sparse)"
+    )
+    reconstruction_reversal: bool = option(
+        False, "use the backward reconstruction instead of the forward one"
+    )
+    reconstruction_amp: bool = option(False, "the amp primitive pairs input and reconstruction")
+    use_sparse: bool = option(False, "the sparse primitive in place of decay")
+
+    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+        # null and sparse come first: amp then takes the cheapest form of what is made.
+        return {
+            "null": lambda: primitives.null(self._reconstruction(p)),
+            "decay": lambda: self._size(p),
+            "amp": lambda: self._amp(p),
+        }
+
+    def _reconstruction(self, p: Projections) -> Tensor:
+        if self.reconstruction_reversal:
+            return p.backward_reconstruction
+        return p.forward_reconstruction
+
+    def _size(self, p: Projections) -> Tensor:
+        if self.use_sparse:
+            return primitives.sparse(p.forward_projection, p.backward_projection)
+        return primitives.decay(p.forward_kernel, p.backward_kernel)
+
+    def _amp(self, p: Projections) -> Tensor:
+        if self.reconstruction_amp:
+            return primitives.amp(p.input, self._reconstruction(p))
+        return p.amp()

@@ -1,0 +1,35 @@
+"""Kolen–Pollack."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from neural_alignment.alignments import primitives
+from neural_alignment.alignments.alignment import (
+    Coefficient,
+    LayerwiseAlignment,
+    Tensor,
+    option,
+    register,
+)
+from neural_alignment.alignments.projections import Projections
+
+
+@register("kolen_pollack")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KolenPollack(LayerwiseAlignment):
+    """Kolen–Pollack: the backward kernel receives the forward kernel's gradient, and both decay.
+
+    `dB = dW`, `R = decay_coef * (sum W^2 + sum B^2)`; W and B meet when both decay alike
+    ([K] appendix D.3).
+
+    Args:
+        decay_coef: of the decay primitive.
+    """
+
+    decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
+
+    tie_grad: ClassVar[bool] = True
+
+    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+        return {"decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel)}

@@ -1,0 +1,48 @@
+"""Weight mirrors."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+from neural_alignment.alignments import primitives
+from neural_alignment.alignments.alignment import (
+    Coefficient,
+    ProjectionAlignment,
+    Tensor,
+    option,
+    register,
+)
+from neural_alignment.alignments.projections import Projections
+
+
+@register("mirror")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mirror(ProjectionAlignment):
+    """Weight mirror: the backward kernel grows with the correlation of input and output.
+
+    `R = amp_coef * amp + decay_coef * decay`, `amp = -sum mean_b f*b`; on noise of variance s^2
+    its expected gradient is `-amp_coef s^2 W + 2 decay_coef B` ([K] section 3; [A]).
+
+    Args:
+        decay_coef: of the decay primitive.
+        amp_coef: of the amp primitive.
+        average_positions: for convolutions, average amp over the output positions instead of
+            summing, as [A] does (its mirror is amp_coef 0.1, decay_coef 0.25, gd at rate 1).
+    """
+
+    decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
+    amp_coef: Coefficient = option(1e-3, "coefficient of the amp primitive")
+    average_positions: bool = option(
+        False, "average the amp primitive over output positions instead of summing"
+    )
+
+    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+        return {
+            "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
+            "amp": lambda: p.amp() / self._positions(p),
+        }
+
+    def _positions(self, p: Projections) -> float:
+        if not self.average_positions:
+            return 1.0
+        return math.prod(p.forward_projection.shape[1:]) / p.forward_kernel.shape[-1]

@@ -1,0 +1,73 @@
+"""Sign symmetry."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from neural_alignment.alignments.alignment import (
+    Alignment,
+    Tensor,
+    Variable,
+    draw_seed,
+    option,
+    register,
+)
+from neural_alignment.lazy import keras, tf
+
+_MAGNITUDE_DRAW = 1
+
+
+def _glorot_stddev(kernel_shape: tuple[int, ...]) -> float:
+    positions = math.prod(kernel_shape[:-2])
+    return math.sqrt(2.0 / (positions * (kernel_shape[-2] + kernel_shape[-1])))
+
+
+@register("sign_symmetry")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignSymmetry(Alignment):
+    """Sign symmetry: the backward kernel has the forward kernel's signs, not its magnitudes.
+
+    `B = sign(W) * s` (uniform, uSF), `sign(W) * |M|` with M drawn at every step (batch_random,
+    brSF) or once (fixed_random, frSF); `s = sqrt(2 / (fan_in + fan_out))` is the layer's
+    Glorot-normal standard deviation, M is normal with it. R = 0 ([A]; [P] via BioTorch).
+
+    Args:
+        magnitude: "uniform", "batch_random" or "fixed_random".
+    """
+
+    magnitude: str = option(
+        "uniform", "magnitude of the backward kernel", ("uniform", "batch_random", "fixed_random")
+    )
+
+    trains_backward_kernel: ClassVar[bool] = False
+
+    @property
+    def is_random(self) -> bool:
+        return self.magnitude == "batch_random"
+
+    def variables(
+        self, kernel_shape: tuple[int, ...], initializer: Callable[[str], Any]
+    ) -> dict[str, Variable]:
+        made = self._mask("backward_mask", kernel_shape)
+        if self.magnitude == "fixed_random":
+            normal = keras.initializers.RandomNormal(stddev=_glorot_stddev(kernel_shape))
+            made["backward_magnitude"] = Variable(kernel_shape, normal, False)
+        return made
+
+    def backward_kernel(
+        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], seed: Tensor | None = None
+    ) -> Tensor:
+        stddev = _glorot_stddev(tuple(forward_kernel.shape))
+        if self.magnitude == "uniform":
+            magnitude = stddev
+        elif self.magnitude == "fixed_random":
+            magnitude = keras.ops.abs(variables["backward_magnitude"])
+        else:
+            magnitude = stddev * keras.ops.abs(
+                tf.random.stateless_normal(
+                    forward_kernel.shape, draw_seed(seed, _MAGNITUDE_DRAW), alg="philox"
+                )
+            )
+        kernel = keras.ops.stop_gradient(keras.ops.sign(forward_kernel)) * magnitude
+        return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel

@@ -1,0 +1,37 @@
+"""Symmetric alignment."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from neural_alignment.alignments import primitives
+from neural_alignment.alignments.alignment import (
+    Coefficient,
+    LayerwiseAlignment,
+    Tensor,
+    option,
+    register,
+)
+from neural_alignment.alignments.projections import Projections
+
+
+@register("symmetric")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Symmetric(LayerwiseAlignment):
+    """Symmetric alignment: pulls the backward kernel towards the forward kernel.
+
+    `R = decay_coef * (sum W^2 + sum B^2) - self_coef * sum W*B`; with the defaults that is
+    `1e-3 * |W - B|^2` ([K] section 3, appendix B.2).
+
+    Args:
+        decay_coef: of the decay primitive.
+        self_coef: of the self primitive.
+    """
+
+    decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
+    self_coef: Coefficient = option(2e-3, "coefficient of the self primitive")
+
+    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+        return {
+            "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
+            "self": lambda: primitives.self_(p.forward_kernel, p.backward_kernel),
+        }

@@ -1,0 +1,18 @@
+"""Keras's Dense and convolutional layers with one more argument: `alignment=`."""
+
+from neural_alignment.layers.aligned import Aligned, aligned_layers, training_step
+from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
+from neural_alignment.layers.dense import Dense
+from neural_alignment.layers.operations import conv, matmul
+
+__all__ = [
+    "Aligned",
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "Dense",
+    "aligned_layers",
+    "conv",
+    "matmul",
+    "training_step",
+]
