@@ -13,6 +13,7 @@ from neural_alignment.alignments.alignment import (
     register,
 )
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.lazy import keras
 
 
 @register("mirror")
@@ -42,7 +43,8 @@ class Mirror(ProjectionAlignment):
             "amp": lambda: p.amp() / self._positions(p),
         }
 
-    def _positions(self, p: Projections) -> float:
+    def _positions(self, p: Projections) -> Tensor | float:
         if not self.average_positions:
             return 1.0
-        return math.prod(p.forward_projection.shape[1:]) / p.forward_kernel.shape[-1]
+        features = math.prod(keras.ops.shape(p.forward_projection)[1:])  # sizes may be dynamic
+        return keras.ops.cast(features, "float32") / p.forward_kernel.shape[-1]

@@ -80,7 +80,7 @@ class Product(LayerwiseAlignment):
         if self.feedback == "identity":
             return keras.initializers.Identity()
         if self.feedback == "orthogonal":
-            return keras.initializers.Orthogonal()
+            return _orthogonal
         return _SparseNormal(self.density)
 
     def backward_kernel(
@@ -111,6 +111,11 @@ class _Tiled:
             for i in range(tiles)
         ]
         return keras.ops.concatenate(drawn, axis=-1)[..., : shape[-1]]
+
+
+def _orthogonal(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+    """Semi-orthogonal, drawn in float32: the QR it takes knows no bfloat16."""
+    return keras.ops.cast(keras.initializers.Orthogonal()(shape), dtype or "float32")
 
 
 class _SparseNormal:

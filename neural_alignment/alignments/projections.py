@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from neural_alignment.alignments import primitives
-from neural_alignment.lazy import keras, tf
+from neural_alignment.alignments import noise, primitives
+from neural_alignment.lazy import keras
 
 if TYPE_CHECKING:
     from neural_alignment.alignments.alignment import ProjectionAlignment
@@ -147,11 +147,9 @@ class Projections:
             )
         shape, stddev = keras.ops.shape(x), self.options.input_stddev
         if self.options.input_distribution == "normal":
-            return stddev * tf.random.stateless_normal(shape, self._seed, alg="philox")
+            return stddev * noise.normal(shape, self._seed)
         bound = math.sqrt(12.0 * stddev**2) / 2.0
-        return tf.random.stateless_uniform(
-            shape, self._seed, minval=-bound, maxval=bound, alg="philox"
-        )
+        return bound * (2.0 * noise.uniform(shape, self._seed) - 1.0)
 
     @cached_property
     def backward_input(self) -> Tensor:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from neural_alignment.alignments import noise
 from neural_alignment.alignments.alignment import (
     Alignment,
     Tensor,
@@ -13,7 +14,7 @@ from neural_alignment.alignments.alignment import (
     option,
     register,
 )
-from neural_alignment.lazy import keras, tf
+from neural_alignment.lazy import keras
 
 _MAGNITUDE_DRAW = 1
 
@@ -64,10 +65,11 @@ class SignSymmetry(Alignment):
         elif self.magnitude == "fixed_random":
             magnitude = keras.ops.abs(variables["backward_magnitude"])
         else:
-            magnitude = stddev * keras.ops.abs(
-                tf.random.stateless_normal(
-                    forward_kernel.shape, draw_seed(seed, _MAGNITUDE_DRAW), alg="philox"
-                )
-            )
+            drawn = noise.normal(forward_kernel.shape, draw_seed(seed, _MAGNITUDE_DRAW))
+            magnitude = stddev * keras.ops.abs(drawn)
+        # A forward kernel merged with LoRA has the layer's compute dtype.
+        magnitude = keras.ops.cast(magnitude, forward_kernel.dtype)
         kernel = keras.ops.stop_gradient(keras.ops.sign(forward_kernel)) * magnitude
-        return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
+        if "backward_mask" not in variables:
+            return kernel
+        return kernel * keras.ops.cast(variables["backward_mask"], kernel.dtype)

@@ -25,11 +25,13 @@ class TrainingStep:
     Args:
         global_step: int scalar tensor, for schedules and noise.
         seed: of the run.
+        draw: number of the micro-batch in the step, so that each draws noise of its own.
         losses: (layer path, R) of every layer called so far in this step.
     """
 
     global_step: tf.Tensor
     seed: int
+    draw: tf.Tensor | int = 0
     losses: list[tuple[str, tf.Tensor]] = dataclasses.field(default_factory=list)
 
 
@@ -38,21 +40,24 @@ _active = threading.local()
 
 
 @contextlib.contextmanager
-def training_step(global_step: tf.Tensor | int, seed: int = 0) -> Iterator[TrainingStep]:
+def training_step(
+    global_step: tf.Tensor | int, seed: int = 0, draw: tf.Tensor | int = 0
+) -> Iterator[TrainingStep]:
     """Collects the alignment losses of the layers called inside, apart from `model.losses`.
 
-    Inside it coefficients see `global_step`, and noise depends on seed, layer, replica and step
-    alone, so that a resumed run repeats it.
+    Inside it coefficients see `global_step`, and noise depends on seed, layer, replica, step and
+    draw alone, so that a resumed run repeats it.
 
     Args:
         global_step: number of the step, from 0.
         seed: of the run.
+        draw: number of the micro-batch in the step.
 
     Yields:
         A `TrainingStep` whose `losses` fills as layers are called with `training=True`.
     """
     previous = getattr(_active, "step", None)
-    _active.step = TrainingStep(tf.convert_to_tensor(global_step), seed)
+    _active.step = TrainingStep(tf.convert_to_tensor(global_step), seed, draw)
     try:
         yield _active.step
     finally:
@@ -208,10 +213,10 @@ class Aligned:
         Returns:
             A tensor of the kernel's shape.
         """
-        forward_kernel = tf.cast(tf.convert_to_tensor(self.kernel), "float32")
-        if self.alignment is None:
-            return forward_kernel
-        return self._backward_kernel(forward_kernel, self._noise_seed(training=False))
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.alignment is not None:
+            kernel = self._backward_kernel(kernel, self._noise_seed(training=False))
+        return tf.cast(kernel, "float32")
 
     def _backward_kernel(self, forward_kernel: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
         return self.alignment.backward_kernel(forward_kernel, self._rule_tensors(), seed)
@@ -225,6 +230,7 @@ class Aligned:
         active = getattr(_active, "step", None)
         if active is not None:
             base = _fold_in_replica(_hash(active.seed, self.path))
+            base += tf.cast(active.draw, "int32") * 0x1B873593
             return tf.stack([base, tf.cast(active.global_step, "int32")])
         state = tf.convert_to_tensor(self.noise_state)
         if training:
@@ -246,7 +252,10 @@ class Aligned:
             forward_kernel=tf.cast(forward_kernel, "float32"),
             backward_kernel=tf.cast(backward_kernel, "float32"),
             linear=self.linear(),
-            variables=self._rule_tensors(),
+            variables={
+                name: tf.cast(value, "float32") if value.dtype.is_floating else value
+                for name, value in self._rule_tensors().items()
+            },
             bias=None if bias is None else tf.cast(bias, "float32"),
             activation=self.activation,
             forward_projection=projection if self.compute_dtype == "float32" else None,

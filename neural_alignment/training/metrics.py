@@ -28,10 +28,14 @@ def angle(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     Returns:
         A float32 scalar, degrees in [0, 180].
     """
-    a, b = (_unit(tf.cast(tf.convert_to_tensor(t), "float32")) for t in (first, second))
+    a, b = (_unit(_float32(t)) for t in (first, second))
     apart, along = tf.norm(a - b), tf.norm(a + b)
     degrees = 2.0 * tf.atan2(apart, along) * (180.0 / math.pi)
     return tf.where(apart + along > 0.0, degrees, 90.0)
+
+
+def _float32(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(x), "float32")
 
 
 def _unit(x: tf.Tensor) -> tf.Tensor:
@@ -87,7 +91,10 @@ def norm_ratio(forward_kernel: tf.Tensor, backward_kernel: tf.Tensor) -> tf.Tens
     Returns:
         A scalar; 0 where both are zero.
     """
-    return tf.math.divide_no_nan(tf.norm(backward_kernel), tf.norm(forward_kernel))
+    backward_norm, forward_norm = (
+        tf.norm(_float32(kernel)) for kernel in (backward_kernel, forward_kernel)
+    )
+    return tf.math.divide_no_nan(backward_norm, forward_norm)
 
 
 def projection_angle(
@@ -146,7 +153,7 @@ def kernel_metrics(model: keras.Model) -> dict[str, dict[str, float]]:
     """
     measured = {}
     for layer in aligned_layers(model):
-        kernel, backward = tf.convert_to_tensor(layer.kernel), layer.backward_kernel_value()
+        kernel, backward = _float32(layer.kernel), layer.backward_kernel_value()
         measured[layer.path] = {
             "weight_angle": float(weight_angle(kernel, backward)),
             "norm_ratio": float(norm_ratio(kernel, backward)),
@@ -180,13 +187,12 @@ def path_metrics(
     upstreams = tape.gradient(value, [call.projection for call in calls])
     measured = {}
     for call, upstream in zip(calls, upstreams, strict=True):
-        kernel = tf.convert_to_tensor(call.layer.kernel)
-        backward = call.layer.backward_kernel_value()
-        linear, x = call.layer.linear(), tf.cast(call.inputs, "float32")
+        kernel, backward = _float32(call.layer.kernel), call.layer.backward_kernel_value()
+        linear, x = call.layer.linear(), _float32(call.inputs)
         measured[call.layer.path] = {
             "projection_angle": float(projection_angle(linear, x, kernel, backward)),
             "local_gradient_angle": float(
-                local_gradient_angle(linear, x, tf.cast(upstream, "float32"), kernel, backward)
+                local_gradient_angle(linear, x, _float32(upstream), kernel, backward)
             ),
         }
     return measured

@@ -1,0 +1,73 @@
+# Everything runs in .venv, which the first target makes; `make help` lists the targets.
+
+VENV := .venv
+# TensorFlow's build: cpu, gpu or tpu.
+BUILD ?= cpu
+# Any Python from 3.11 on that can make an environment.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	"$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$python" && break; done)
+RUN ?= runs/digits_symmetric
+TRAIN_FLAGS ?= --dataset=digits --model=fc --layers_list=64,64,64 --activation=relu \
+	--alignment=symmetric --optimizer=momentum --learning_rate=0.02 \
+	--alignment_optimizer=adam --alignment_learning_rate=0.01 \
+	--train_batch_size=32 --train_epochs=20
+TEST_FLAGS ?=
+# One worker a core, two at most: each holds a TensorFlow of its own.
+TEST_WORKERS ?= 2
+
+SOURCES := neural_alignment scripts benchmarks tests setup.py
+READY := $(VENV)/ready-$(BUILD)
+VENV219 := .venv-tf219
+READY219 := $(VENV219)/ready
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow test-tf219 lint format clean
+
+help:  ## lists the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(READY)  ## makes .venv and installs the package into it
+
+train: $(READY)  ## the main job: trains on the digits with a learned backward path
+	$(VENV)/bin/python scripts/train.py --workdir=$(RUN) $(TRAIN_FLAGS)
+
+test: $(READY)  ## the tests
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m slow $(TEST_FLAGS)
+
+test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 1.26
+	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
+
+lint: $(READY)  ## ruff: rules and format
+	$(VENV)/bin/ruff check $(wildcard $(SOURCES))
+	$(VENV)/bin/ruff format --check $(wildcard $(SOURCES))
+
+format: $(READY)  ## ruff: mends what it can
+	$(VENV)/bin/ruff check --fix $(wildcard $(SOURCES))
+	$(VENV)/bin/ruff format $(wildcard $(SOURCES))
+
+clean:  ## removes the environments and caches; runs stay
+	rm -rf $(VENV) $(VENV219) build dist *.egg-info .pytest_cache .ruff_cache
+	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp inside the environment: set-up runs again only when what it installs changes.
+$(READY): pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found:" \
+	"install one (python3.11 and python3.11-venv), or make PYTHON=/path/to/python." >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev]"
+	@touch $@
+
+$(READY219): pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found." >&2; exit 1; }
+	test -x $(VENV219)/bin/python || $(PYTHON) -m venv $(VENV219)
+	$(VENV219)/bin/python -m pip install --quiet --editable ".[dev]" \
+		tensorflow-cpu==2.19.1 keras==3.8.0 numpy==1.26.4
+	@touch $@

@@ -1,0 +1,1 @@
+"""Step time and operation counts, against stock Keras layers."""

@@ -1,0 +1,130 @@
+"""The networks that are timed, and the same ones of stock Keras layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+
+from neural_alignment import alignments, models
+from neural_alignment.layers import Aligned, aligned_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model by name and what it is built with.
+
+    Args:
+        model: name for `models.get`.
+        input_shape: of one example.
+        num_classes: number of logits.
+        options: the builder's other options.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def build(self, alignment: Any) -> keras.Model:
+        """The model with a rule; None is backpropagation in this package's layers."""
+        return models.get(
+            self.model,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            alignment=alignment,
+            **self.options,
+        )
+
+
+NETWORKS = {
+    "resnet20": Network("resnet20", (32, 32, 3), 10),
+    "mlp": Network("fc", (784,), 10, {"layers_list": (512, 512), "activation": "relu"}),
+    "resnet18": Network("resnet18", (128, 128, 3), 1000),
+}
+
+
+def stock_twin(model: keras.Model) -> keras.Model:
+    """The same architecture made of Keras's own layers.
+
+    Every layer is replaced by the nearest Keras class that it extends.
+
+    Args:
+        model: a functional model built without an alignment.
+
+    Returns:
+        A new functional model.
+
+    Raises:
+        ValueError: the twin has another number of parameters.
+    """
+    twin = keras.models.clone_model(model, clone_function=_stock)
+    if twin.count_params() != model.count_params():
+        raise ValueError(
+            f"Expected a twin of {model.count_params()} parameters. "
+            f"Received: {twin.count_params()}. Build the model with alignment=None."
+        )
+    return twin
+
+
+def _stock(layer: keras.layers.Layer) -> keras.layers.Layer:
+    stock = next(c for c in type(layer).__mro__ if c.__module__.startswith("keras."))
+    if stock is keras.layers.Layer:  # a layer that Keras has no counterpart of
+        return type(layer).from_config(layer.get_config())
+    return stock.from_config(stock.get_config(layer))
+
+
+# Convolutions (or matmuls) of a layer that R needs at least, on the layer's own input; noise in
+# its place needs one more, its projection through W.
+_EXTRA = {"mirror": 1, "activation": 2, "information": 2}
+
+
+def extra_operations(alignment: alignments.Alignment | None) -> int:
+    """Least number of convolutions or matmuls of a layer's size that its R takes.
+
+    Args:
+        alignment: a rule with default projection options, or with a noise input.
+
+    Returns:
+        0 for the rules whose R is made of kernels alone.
+    """
+    if alignment is None or alignment.name not in _EXTRA:
+        return 0
+    return _EXTRA[alignment.name] + (alignment.input_distribution is not None)
+
+
+def floor(model: keras.Model, batch: int) -> float:
+    """Least multiplications of a training step, over those of backpropagation.
+
+    Backpropagation takes three operations a layer: output, dx (not in the first), dW. Product
+    feedback adds `R Q` and `dR = dW Q^T`, matrix products of kernels, whatever the batch.
+
+    Args:
+        model: with a rule, or none.
+        batch: examples of a step.
+
+    Returns:
+        The ratio.
+    """
+    layers = aligned_layers(model)
+    if not layers:
+        return 1.0
+    sizes = [batch * _multiplications(layer) for layer in layers]
+    backprop = 3 * sum(sizes) - sizes[0]
+    extra = sum(
+        size * extra_operations(layer.alignment) + _kernel_products(layer)
+        for layer, size in zip(layers, sizes, strict=True)
+    )
+    return 1.0 + extra / backprop
+
+
+def _multiplications(layer: Aligned) -> int:
+    positions = math.prod(layer.output.shape[1:-1])
+    return positions * math.prod(layer.kernel.shape)
+
+
+def _kernel_products(layer: Aligned) -> int:
+    factor = getattr(layer, "backward_kernel_r", None)
+    return 0 if factor is None else 2 * math.prod(factor.shape) * layer.kernel.shape[-1]

@@ -1,0 +1,77 @@
+"""Counts what a training step runs, as a graph and as compiled by XLA."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from typing import Any
+
+from tensorflow.python.eager import context  # no public name gives the optimized graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Operations of one training step.
+
+    Args:
+        convolutions: forward, and both transposes.
+        matmuls: the same.
+    """
+
+    convolutions: int
+    matmuls: int
+
+
+def count_graph(step: Any, *arguments: Any) -> Counts:
+    """Counts in the graph that runs on the device, after Grappler has pruned and fused it.
+
+    Args:
+        step: a `tf.function` without XLA. It is called once.
+        arguments: of the step.
+
+    Returns:
+        The counts.
+    """
+    step.get_concrete_function(*arguments)  # so that the call below records nothing but itself
+    eager = context.context()
+    eager.enable_graph_collection()
+    try:
+        step(*arguments)
+        collected = eager.export_run_metadata()
+    finally:
+        eager.disable_graph_collection()
+    kinds: collections.Counter[str] = collections.Counter()
+    for function in collected.function_graphs:
+        graph = function.post_optimization_graph
+        kinds.update(node.op for node in graph.node)
+        for inner in graph.library.function:
+            kinds.update(node.op for node in inner.node_def)
+    return Counts(
+        convolutions=sum(n for kind, n in kinds.items() if "Conv" in kind),
+        matmuls=sum(n for kind, n in kinds.items() if "MatMul" in kind),
+    )
+
+
+_HLO = re.compile(r" (convolution|dot)\(")
+# XLA may hand an operation to a library instead.
+_HLO_LIBRARY = re.compile(r'custom_call_target="[^"]*(conv|matmul|gemm)[^"]*"', re.IGNORECASE)
+
+
+def count_xla(step: Any, *arguments: Any) -> Counts:
+    """Counts in the HLO that XLA compiles to machine code, after its own passes.
+
+    Args:
+        step: a `tf.function` with `jit_compile=True`. It is not called.
+        arguments: of the step.
+
+    Returns:
+        The counts.
+    """
+    hlo = step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
+    found = collections.Counter(_HLO.findall(hlo))
+    library = collections.Counter(name.lower() for name in _HLO_LIBRARY.findall(hlo))
+    return Counts(
+        convolutions=found["convolution"] + library["conv"],
+        matmuls=found["dot"] + library["matmul"] + library["gemm"],
+    )

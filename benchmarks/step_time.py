@@ -1,0 +1,78 @@
+"""Times a whole training step of each rule against stock Keras layers, in one run.
+
+    python benchmarks/step_time.py --model=resnet20
+    python benchmarks/step_time.py --model=mlp
+    python benchmarks/step_time.py --model=resnet20 --compare=losses --rules=symmetric
+
+A step is forward, backward, R and a momentum update. The contestants take turns, and the ratios
+are those of one round each. docs/cost.md says what to expect.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags
+
+# Name in the table to the rule's config; "backprop" is this package's layers without a rule.
+RULES: dict[str, dict[str, Any] | None] = {
+    "backprop": None,
+    "feedback": {"name": "feedback"},
+    "kolen_pollack": {"name": "kolen_pollack"},
+    "symmetric": {"name": "symmetric"},
+    "sign_symmetry": {"name": "sign_symmetry"},
+    "sign_symmetry_batch": {"name": "sign_symmetry", "magnitude": "batch_random"},
+    "sign_symmetry_fixed": {"name": "sign_symmetry", "magnitude": "fixed_random"},
+    "product": {"name": "product"},
+    "product_orthogonal": {"name": "product", "feedback": "orthogonal"},
+    "mirror": {"name": "mirror"},
+    "mirror_noise": {"name": "mirror", "input_distribution": "normal"},
+    "activation": {"name": "activation"},
+    "activation_noise": {"name": "activation", "input_distribution": "normal"},
+    "information": {"name": "information"},
+    "information_noise": {"name": "information", "input_distribution": "normal"},
+}
+# Batch size, and steps in one measurement.
+MODELS = {"resnet20": (64, 1), "mlp": (64, 20), "resnet18": (16, 1)}
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("model", "resnet20", list(MODELS), "network to train")
+flags.DEFINE_integer("batch", None, "examples of a step; default: 64, resnet18 16", lower_bound=1)
+flags.DEFINE_multi_enum("rules", list(RULES), list(RULES), "rules to time; repeat for several")
+flags.DEFINE_enum(
+    "compare",
+    "rules",
+    ["rules", "losses"],
+    "rules: each rule with stock layers; losses: two losses with an optimizer each, with one "
+    "optimizer on their sum",
+)
+flags.DEFINE_integer("rounds", 21, "measurements of each contestant", lower_bound=1)
+flags.DEFINE_integer("calls", None, "steps in one measurement; default: by model", lower_bound=1)
+flags.DEFINE_bool("jit", False, "compile the step with XLA")
+
+
+def main(argv: list[str]) -> None:
+    """Builds, counts, times, prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+    # Imported here, so that a wrong flag is answered at once.
+    from benchmarks import report
+
+    batch, calls = MODELS[FLAGS.model]
+    measure = report.compare_rules if FLAGS.compare == "rules" else report.compare_losses
+    table = measure(
+        FLAGS.model,
+        {name: RULES[name] for name in FLAGS.rules},
+        batch=FLAGS.batch or batch,
+        rounds=FLAGS.rounds,
+        calls=FLAGS.calls or calls,
+        jit=FLAGS.jit,
+    )
+    print(table)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    app.run(main)

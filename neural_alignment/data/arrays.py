@@ -1,0 +1,166 @@
+"""Data sets that fit in memory: one implementation of shuffling, skipping and sharding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from neural_alignment.data.dataset import Dataset, check_train_arguments, finish, shard_size
+from neural_alignment.lazy import tf
+
+# (images float32 [batch, height, width, channels], seeds int32 [batch, 2]) -> images
+Augment = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ArrayDataset(Dataset):
+    """A data set held as uint8 arrays; build it with `from_arrays`.
+
+    An epoch's order is a permutation of indices drawn from (seed, epoch), so that skipping
+    batches costs nothing and every shard knows its part of each batch.
+
+    Args:
+        train_images: uint8 [num_train, height, width, channels].
+        train_labels: int32 [num_train].
+        validation_images: uint8 [num_validation, height, width, channels].
+        validation_labels: int32 [num_validation].
+        scale: images are divided by it; the largest pixel value.
+        augment: changes the training images of a batch, given a seed per example that depends on
+            (seed, epoch, position in the epoch) alone; None: as they are.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+    scale: float
+    augment: Augment | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        num_classes: int,
+        scale: float = 255.0,
+        image_size: int | None = None,
+        augment: Augment | None = None,
+    ) -> ArrayDataset:
+        """Makes a data set of two pairs (images, labels).
+
+        Args:
+            name: the data set's name.
+            train: images uint8 [n, height, width, channels] and integer labels [n].
+            validation: the same for the validation split.
+            num_classes: labels are 0 ... num_classes - 1.
+            scale: images are divided by it; the largest pixel value.
+            image_size: resize the images to this many pixels a side, bilinearly; None: do not.
+            augment: see the class; it works on images of the original size.
+
+        Returns:
+            The data set.
+
+        Raises:
+            ValueError: shapes, types or labels are not as said here, or image_size < 1.
+        """
+        for split, (images, labels) in (("train", train), ("validation", validation)):
+            _check_split(f"{name}, {split} split", images, labels, num_classes)
+        height, width, channels = train[0].shape[1:]
+        if image_size is not None:
+            if image_size < 1:
+                raise ValueError(f"Expected image_size >= 1. Received: {image_size}.")
+            height = width = image_size
+        return cls(
+            name=name,
+            num_classes=num_classes,
+            image_shape=(height, width, channels),
+            num_train=len(train[0]),
+            num_validation=len(validation[0]),
+            train_images=train[0],
+            train_labels=train[1].astype(np.int32),
+            validation_images=validation[0],
+            validation_labels=validation[1].astype(np.int32),
+            scale=scale,
+            augment=augment,
+        )
+
+    def train(
+        self,
+        batch_size: int,
+        epoch: int,
+        seed: int,
+        skip_batches: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """One epoch of shuffled full batches; see `Dataset.train`."""
+        steps = self.steps_per_epoch(batch_size)
+        check_train_arguments(steps, epoch, seed, skip_batches)
+        size = shard_size(batch_size, shard)
+        part = slice(shard[0] * size, (shard[0] + 1) * size)
+
+        order = np.random.default_rng([seed, epoch]).permutation(self.num_train)
+        order = order[: steps * batch_size].reshape(steps, batch_size)[skip_batches:, part]
+        positions = np.arange(steps * batch_size, dtype=np.int32)
+        positions = positions.reshape(steps, batch_size)[skip_batches:, part]
+        key = np.random.SeedSequence([seed, epoch]).generate_state(1).view(np.int32)[0]
+        with tf.device("CPU:0"):
+            images, labels = tf.constant(self.train_images), tf.constant(self.train_labels)
+
+        def batch(index: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            x = self._to_float(tf.gather(images, index))
+            if self.augment is not None:
+                x = self.augment(x, tf.stack([tf.fill([size], key), position], axis=1))
+            return self._resize(x), tf.gather(labels, index)
+
+        return _pipeline((order.astype(np.int32), positions), batch)
+
+    def validation(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """Every validation example once, in order; see `Dataset.validation`."""
+        size = shard_size(batch_size, shard)
+        starts = np.arange(0, self.num_validation, batch_size) + shard[0] * size
+        with tf.device("CPU:0"):
+            images = tf.constant(self.validation_images)
+            labels = tf.constant(self.validation_labels)
+
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            stop = start + size  # a slice ends with the array, so the last part may be smaller
+            return self._resize(self._to_float(images[start:stop])), labels[start:stop]
+
+        return _pipeline((starts,), batch)
+
+    def _to_float(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(images, tf.float32) / self.scale
+
+    def _resize(self, images: tf.Tensor) -> tf.Tensor:
+        size = self.image_shape[:2]
+        if tuple(images.shape[1:3]) == size:
+            return images
+        # Without antialiasing a smaller image would be a sample of pixels, not their mean.
+        return tf.image.resize(images, size, antialias=size[0] < images.shape[1])
+
+
+def _pipeline(indices: tuple[np.ndarray, ...], batch: Callable[..., tuple]) -> tf.data.Dataset:
+    data = tf.data.Dataset.from_tensor_slices(indices)
+    data = data.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return finish(data)
+
+
+def _check_split(where: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"{where}: Expected images uint8 [n, height, width, channels], n > 0. "
+            f"Received: {images.dtype} {list(images.shape)}."
+        )
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{where}: Expected integer labels [{len(images)}]. "
+            f"Received: {labels.dtype} {list(labels.shape)}."
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"{where}: Expected labels from 0 to {num_classes - 1}. "
+            f"Received: {labels.min()} to {labels.max()}."
+        )

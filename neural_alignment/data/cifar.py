@@ -1,0 +1,67 @@
+"""CIFAR-10 and CIFAR-100 with the usual augmentation and standardised channels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from neural_alignment.data import tfds
+from neural_alignment.data.arrays import ArrayDataset
+from neural_alignment.data.preprocessing import pad_crop_flip, standardize
+from neural_alignment.lazy import tf
+
+# Mean and standard deviation of the training images' channels, pixels in [0, 1].
+STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class StandardizedDataset(ArrayDataset):
+    """An `ArrayDataset` of images (x/scale − mean) / stddev.
+
+    Args:
+        mean: one number a channel.
+        stddev: one number a channel.
+    """
+
+    mean: tuple[float, ...]
+    stddev: tuple[float, ...]
+
+    def _to_float(self, images: tf.Tensor) -> tf.Tensor:
+        return standardize(super()._to_float(images), self.mean, self.stddev)
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    augment: bool = True,
+) -> StandardizedDataset:
+    """CIFAR, its channels standardised in both splits; the test split validates.
+
+    Training images are padded by 4 pixels of zeros (the mean colour, as they are standardised
+    already), cropped to 32 at random and flipped every other time: the usual augmentation, of He
+    et al. 2016, section 4.2, and [P].
+
+    Args:
+        name: "cifar10" or "cifar100".
+        data_dir: the folder TensorFlow Datasets keeps its sets in; None: its own default.
+        download: fetch and prepare the set there, if it is not there yet.
+        image_size: resize to this many pixels a side, bilinearly; None keeps 32.
+        augment: False leaves the training images as they are.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: another name.
+        FileNotFoundError: the set is not in the folder, and download is False.
+    """
+    if name not in STATISTICS:
+        raise ValueError(f"Expected one of {', '.join(STATISTICS)}. Received: {name!r}.")
+    plain = tfds.load(name, data_dir, download, image_size, pad_crop_flip if augment else None)
+    mean, stddev = STATISTICS[name]
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    return StandardizedDataset(**fields, mean=mean, stddev=stddev)

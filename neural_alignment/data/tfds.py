@@ -1,0 +1,139 @@
+"""Small image sets through TensorFlow Datasets, read into memory."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+import numpy as np
+
+from neural_alignment.data.arrays import ArrayDataset, Augment
+
+NUM_CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
+TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
+
+
+def load_plain(
+    name: str,
+    data_dir: str | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+) -> ArrayDataset:
+    """A set as it is: `load` without augmentation.
+
+    Args:
+        name: a key of `NUM_CLASSES`.
+        data_dir: see `load`.
+        download: see `load`.
+        image_size: see `load`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        FileNotFoundError: see `load`.
+        ConnectionError: see `load`.
+        ValueError: see `load`.
+    """
+    return load(name, data_dir, download, image_size)
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    augment: Augment | None = None,
+) -> ArrayDataset:
+    """Loads a set's train and test splits; the test split validates.
+
+    Args:
+        name: a key of `NUM_CLASSES`.
+        data_dir: the folder TensorFlow Datasets keeps its sets in; None: its own default.
+        download: fetch and prepare the set there, if it is not there yet.
+        image_size: resize to this many pixels a side, bilinearly; None keeps the set's own.
+        augment: see `ArrayDataset`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        FileNotFoundError: the set is not in the folder, and download is False.
+        ConnectionError: download, and the set's server cannot be reached.
+        ValueError: image_size < 1, or what is in the folder is not the set.
+    """
+    builder = prepared_builder(name, data_dir, download)
+    return ArrayDataset.from_arrays(
+        name,
+        train=_read(builder, "train"),
+        validation=_read(builder, "test"),
+        num_classes=NUM_CLASSES[name],
+        image_size=image_size,
+        augment=augment,
+    )
+
+
+def prepared_builder(name: str, data_dir: str | None = None, download: bool = False) -> Any:
+    """A TensorFlow Datasets builder whose data is on disk.
+
+    Args:
+        name: the set's name there.
+        data_dir: the folder with the sets; None: TensorFlow Datasets' own default.
+        download: fetch and prepare the set, if it is not there yet.
+
+    Returns:
+        The `tfds.core.DatasetBuilder`.
+
+    Raises:
+        FileNotFoundError: the set is not in the folder, and download is False.
+        ConnectionError: download, and the set's server cannot be reached.
+    """
+    import tensorflow_datasets as tfds
+
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
+    builder = tfds.builder(name, data_dir=data_dir)
+    if builder.info.splits:
+        return builder
+    where = builder.data_dir
+    if not download:
+        folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir is not None else ""
+        raise FileNotFoundError(
+            f"Expected the data set {name!r}, prepared by TensorFlow Datasets, in {where}. "
+            "Received: no such data there. Give the folder that holds it with --data_dir, or "
+            f"fetch it over the network with --dataset={name}{folder} --download."
+        )
+    _check_reachable(name, builder)
+    builder.download_and_prepare()
+    return builder
+
+
+def _check_reachable(name: str, builder: Any) -> None:
+    # The downloader retries for minutes when there is no network; one request tells at once.
+    import requests
+
+    for url in list(builder.url_infos)[:1]:
+        try:
+            requests.head(url, timeout=TIMEOUT, allow_redirects=True)
+        except requests.RequestException as error:
+            raise ConnectionError(
+                f"Expected a network connection to download the data set {name!r}. Received: "
+                f"no answer from {url}. Without a network, copy a prepared "
+                f"set to {builder.data_dir}, or give its folder with --data_dir."
+            ) from error
+
+
+def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    if split not in builder.info.splits or not builder.info.splits[split].num_examples:
+        raise ValueError(
+            f"Expected a split {split!r} with examples in {builder.data_dir}. "
+            f"Received: {dict.fromkeys(builder.info.splits)}."
+        )
+    # Files in order and one whole batch: the arrays, hence a run, are the same every time.
+    images, labels = tfds.as_numpy(
+        builder.as_dataset(split=split, batch_size=-1, as_supervised=True, shuffle_files=False)
+    )
+    return images, labels

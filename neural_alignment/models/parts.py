@@ -1,0 +1,51 @@
+"""What the models share: weight decay, the head's dtype, and the rule's activation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from neural_alignment.alignments import Alignment
+
+
+def weight_decay(l2: float) -> keras.regularizers.Regularizer | None:
+    """The regularizer `l2 * sum(w^2) / 2`; None where l2 is 0.
+
+    Args:
+        l2: lambda, at least 0.
+
+    Returns:
+        A Keras regularizer.
+
+    Raises:
+        ValueError: l2 is negative.
+    """
+    if l2 < 0:
+        raise ValueError(f"Expected l2 >= 0, the factor of sum(w^2) / 2. Received: l2={l2!r}")
+    return keras.regularizers.L2(l2 / 2) if l2 else None
+
+
+def head_dtype() -> Any:
+    """The dtype of the layer that makes the logits: float32 where the policy computes in less."""
+    policy = keras.config.dtype_policy()
+    return "float32" if policy.compute_dtype in ("bfloat16", "float16") else policy
+
+
+def with_relu(alignment: Alignment | None) -> Alignment | None:
+    """The rule for a layer whose output goes through a ReLU that is a layer of its own.
+
+    Such a layer has no activation, so `activation_forward` and `activation_backward` would do
+    nothing: they take relu, unless the rule names a function itself ([K] appendix A.3).
+
+    Args:
+        alignment: the model's rule.
+
+    Returns:
+        The rule; unchanged where it has no projections.
+    """
+    if alignment is None or "activation_fn_override" not in alignment.option_names():
+        return alignment
+    if alignment.activation_fn_override is not None:
+        return alignment
+    return alignment.replace(activation_fn_override="relu")

@@ -1,0 +1,123 @@
+"""The models' names, and where each is built. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+Builder = Callable[..., "keras.Model"]
+
+RESNET_DEPTHS = (18, 34, 50, 101, 152, 200)
+CIFAR_RESNET_DEPTHS = (20, 32, 44, 56)
+
+# A builder and the arguments that its name fixes; a builder is a function, or where to import it.
+_BUILDERS: dict[str, tuple[Builder | str, dict[str, Any]]] = {
+    "fc": ("neural_alignment.models.basic:fc", {}),
+    "conv": ("neural_alignment.models.basic:conv", {}),
+    "lenet5": ("neural_alignment.models.basic:lenet5", {}),
+}
+for _depth in RESNET_DEPTHS:
+    _BUILDERS[f"resnet{_depth}"] = (
+        "neural_alignment.models.resnet_v1:resnet_v1",
+        {"depth": _depth},
+    )
+    _BUILDERS[f"resnet{_depth}_v2"] = (
+        "neural_alignment.models.resnet_v2:resnet_v2",
+        {"depth": _depth},
+    )
+for _depth in CIFAR_RESNET_DEPTHS:
+    _BUILDERS[f"resnet{_depth}"] = (
+        "neural_alignment.models.resnet_cifar:resnet_cifar",
+        {"depth": _depth},
+    )
+
+
+def names() -> tuple[str, ...]:
+    """The names that `get` knows, in the order of the docs."""
+    return tuple(_BUILDERS)
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator: registers a builder `f(input_shape, ..., alignment=None) -> keras.Model`.
+
+    Args:
+        name: the name `get` and `--model` will know.
+
+    Returns:
+        The decorator; it returns the builder unchanged.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _BUILDERS:
+        raise ValueError(f"Expected a new model name. Received: {name!r}, which is taken.")
+
+    def add(builder: Builder) -> Builder:
+        _BUILDERS[name] = (builder, {})
+        return builder
+
+    return add
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The options that `get(name, ...)` takes.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        The names of the builder's arguments, without those that the model's name fixes.
+
+    Raises:
+        ValueError: no such model.
+    """
+    builder, fixed = _builder(name)
+    return tuple(o for o in inspect.signature(builder).parameters if o not in fixed)
+
+
+def get(name: str, **kwargs: Any) -> keras.Model:
+    """Builds a model by name.
+
+    Args:
+        name: one of `names()`.
+        **kwargs: the builder's options, `options(name)`: `input_shape` (without the batch),
+            `num_classes`, `alignment`, and its own.
+
+    Returns:
+        A functional Keras model that ends in logits.
+
+    Raises:
+        ValueError: unknown name or option, or an option's value makes no sense.
+    """
+    builder, fixed = _builder(name)
+    valid = options(name)
+    unknown = sorted(set(kwargs) - set(valid))
+    if unknown:
+        raise ValueError(
+            f"Expected options of the model {name!r}: {', '.join(valid)}. "
+            f"Received: {', '.join(unknown)}."
+        )
+    if "input_shape" not in kwargs:
+        raise ValueError(
+            f"Expected input_shape for the model {name!r}, the shape of one example, such as "
+            "(224, 224, 3). Received: none."
+        )
+    return builder(**fixed, **kwargs)
+
+
+def _builder(name: str) -> tuple[Builder, dict[str, Any]]:
+    if name not in _BUILDERS:
+        close = difflib.get_close_matches(str(name), names(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"Expected a model: {', '.join(names())}. Received: {name!r}{hint}.")
+    builder, fixed = _BUILDERS[name]
+    if isinstance(builder, str):
+        module, _, function = builder.partition(":")
+        builder = getattr(importlib.import_module(module), function)
+    return builder, fixed

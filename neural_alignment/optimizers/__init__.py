@@ -1,0 +1,46 @@
+"""Optimizers: a list of (loss, optimizer) pairs, update rules, functions of the global step.
+
+The names are known without TensorFlow; everything else is imported when first used, and with it
+every class that a `.keras` file may name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from neural_alignment.optimizers.registry import get, names, register, rule
+
+_MODULES = {
+    "adagrad": ("Adagrad",),
+    "adam": ("Adam",),
+    "gd": ("GradientDescent",),
+    "momentum": ("Momentum",),
+    "noisy": ("Noisy",),
+    "optimizers": (
+        "Clip",
+        "apply_gradients",
+        "average_gradients",
+        "compute_gradients",
+        "minimize",
+    ),
+    "radam": ("RAdam",),
+    "rate_scheduler": (),
+    "rmsprop": ("RMSprop",),
+    "routed": ("RoutedOptimizer",),
+    "swats": ("SWATS", "SWRATS"),
+}
+_EXPORTS = {name: module for module, exported in _MODULES.items() for name in exported}
+
+__all__ = ["get", "names", "rate_scheduler", "register", "rule", *_EXPORTS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    loaded = {module: importlib.import_module(f"{__name__}.{module}") for module in _MODULES}
+    return loaded[name] if name in _MODULES else getattr(loaded[_EXPORTS[name]], name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,33 @@
+"""Gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from neural_alignment.optimizers import validation
+
+
+@keras.saving.register_keras_serializable("neural_alignment")
+class GradientDescent(keras.optimizers.Optimizer):
+    """Gradient descent: `w <- w - lr g`.
+
+    Args:
+        learning_rate: a number >= 0 or a schedule.
+        name: of the optimizer.
+        kwargs: of every Keras optimizer.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(self, learning_rate: Any = 0.001, *, name: str = "gd", **kwargs: Any) -> None:
+        super().__init__(validation.learning_rate(learning_rate), name=name, **kwargs)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable."""
+        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * gradient)

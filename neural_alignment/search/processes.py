@@ -1,0 +1,120 @@
+"""Trial processes: each in a group of its own, ended with its parent, known by pid and start."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+_PR_SET_PDEATHSIG = 1
+# Loaded before any fork: nothing may be imported between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Process(Protocol):
+    """A trial's process, however it was started."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit code (minus the signal's number if one ended it), or None while it runs."""
+
+    def wait(self, timeout: float) -> int | None:
+        """As `poll`, after waiting up to `timeout` seconds for the end."""
+
+
+class Launcher(Protocol):
+    """Starts trial processes."""
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+        """Starts a Python script (argv[0]) with its arguments; its output goes to `log`."""
+
+    def close(self) -> None:
+        """Gives back what the launcher itself holds."""
+
+
+class ScriptLauncher:
+    """Starts each script with a new Python interpreter."""
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+        """Starts `python argv...` with `environment` added to this process's."""
+        with open(log, "wb") as output:
+            parent = os.getpid()
+            process = subprocess.Popen(
+                [sys.executable, *argv],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=lambda: end_with_parent(parent),
+            )
+        return _Child(process)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Child:
+    def __init__(self, process: subprocess.Popen) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        if self._process.returncode is None and has_ended(self.pid):
+            end_group(self.pid)
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        return self.poll()
+
+
+def end_with_parent(parent: int) -> None:
+    """Asks the kernel to kill this process when its parent dies (Linux; elsewhere a no-op).
+
+    Args:
+        parent: The parent's pid, to notice that it died before we asked.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def has_ended(child: int) -> bool:
+    """Whether a child has ended; it stays a zombie, so that its pid and group remain its own."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def end_group(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal to a process group, if it still exists."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        # Nobody is left in it, or (macOS) only zombies are.
+        return
+
+
+def identity(pid: int) -> str | None:
+    """What tells a process from a later one of the same pid: when it started; None if it is gone.
+
+    The start is in clock ticks since boot on Linux, with the boot's id; elsewhere what ps says.
+    """
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
+    listed = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.strip() or None

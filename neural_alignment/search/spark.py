@@ -1,0 +1,191 @@
+"""The same search on a Spark cluster, through hyperopt's SparkTrials.
+
+hyperopt's own loop runs here, in the driver, and asks our proposer for each next point; a Spark
+task runs the trial as the local runner would. All the driver and its workers share is the search
+directory.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import hyperopt
+import numpy as np
+from hyperopt import base
+
+from neural_alignment.search import plan as plans
+from neural_alignment.search.devices import Device, thread_share
+from neural_alignment.search.plan import Plan
+from neural_alignment.search.processes import ScriptLauncher
+from neural_alignment.search.proposer import Proposer
+from neural_alignment.search.runner import Display
+from neural_alignment.search.store import Record, Store
+from neural_alignment.search.trial import Note, RunningTrial
+
+_POLL_SECONDS = 0.2
+_MOST_TRIALS = 2**31
+
+
+class SparkRunner:
+    """Runs trials on a Spark cluster until a search has as many as it should.
+
+    Args:
+        store: The search's files, locked; on a file system that every worker has at the same path.
+        plan: What to search.
+        script: The training script, at the same path on every worker.
+        master: The Spark master, such as "local[2]" or "spark://host:7077".
+        parallel: Trials at a time.
+        time_limit: Seconds a trial may take; 0 for no limit.
+        display: Called with the store, whenever it may have changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        script: Path,
+        master: str,
+        parallel: int,
+        time_limit: float,
+        display: Display,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._master = master
+        self._parallel = parallel
+        self._display = display
+        threads = thread_share(parallel) if master.startswith("local") else {}
+        self._objective = functools.partial(
+            run_on_worker,
+            directory=str(store.directory.resolve()),
+            script=str(script.resolve()),
+            device=Device(name="spark", environment=threads),
+            time_limit=time_limit,
+        )
+        self._lock = Lock()
+        self._trials: hyperopt.SparkTrials | None = None
+
+    def run(self, trials: int) -> None:
+        """Runs until there are `trials` trials, those of earlier starts included.
+
+        Raises:
+            ImportError: pyspark is not installed.
+            StoreError: the store could not be read or written.
+        """
+        waiting = [note.trial for note in self._prepare()]
+        begun = {record.trial for record in self._store.records} | set(waiting)
+        numbers = waiting + [number for number in range(trials) if number not in begun]
+        if not numbers:
+            return
+        session = self._session()
+        try:
+            self._trials = hyperopt.SparkTrials(parallelism=self._parallel, spark_session=session)
+            proposer = Proposer(
+                self._plan.space, self._plan.algorithm, self._plan.seed, self._plan.startup_trials
+            )
+            hyperopt.fmin(
+                self._objective,
+                # A Spark task needs its trial's number alone; the settings are in the trial's note.
+                hyperopt.hp.uniform("trial", 0, _MOST_TRIALS),
+                algo=functools.partial(self._suggest, proposer, iter(numbers), set(waiting)),
+                max_evals=len(numbers),
+                trials=self._trials,
+                rstate=np.random.default_rng(self._plan.seed),
+                early_stop_fn=self._on_progress,
+                return_argmin=False,
+                show_progressbar=False,
+                verbose=False,
+            )
+            self._collect()
+            self._raise_errors()
+        finally:
+            session.stop()
+
+    def _prepare(self) -> list[Note]:
+        waiting = plans.resume(self._store, self._plan)
+        for note in waiting:
+            note.save(self._store)
+        return waiting
+
+    def _session(self) -> Any:
+        from pyspark.sql import SparkSession
+
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        builder = SparkSession.builder.master(self._master).appName("neural_alignment search")
+        return builder.config("spark.ui.enabled", "false").getOrCreate()
+
+    def _suggest(
+        self,
+        proposer: Proposer,
+        numbers: Any,
+        waiting: set[int],
+        new_ids: Sequence[int],
+        domain: base.Domain,
+        trials: base.Trials,
+        seed: int,
+    ) -> list[dict[str, Any]]:
+        """Hyperopt's algorithm: the next trial's number, its note written for the worker."""
+        del seed  # The proposer has its own, for each trial.
+        self._collect()
+        documents = []
+        for new_id in new_ids:
+            number = next(numbers)
+            if number not in waiting:
+                settings = proposer.propose(number, self._store.records)
+                self._plan.note(number, settings).save(self._store)
+            misc = {
+                "tid": new_id,
+                "cmd": domain.cmd,
+                "workdir": domain.workdir,
+                "idxs": {"trial": [new_id]},
+                "vals": {"trial": [float(number)]},
+            }
+            documents += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
+        return documents
+
+    def _on_progress(self, trials: base.Trials, *_: Any) -> tuple[bool, list[Any]]:
+        del trials
+        self._collect()
+        return False, []
+
+    def _collect(self) -> None:
+        """Records the outcomes that the workers have sent back."""
+        with self._lock:
+            recorded = {record.trial for record in self._store.records}
+            for document in self._trials.trials if self._trials else ():
+                outcome = document["result"].get("outcome")
+                if outcome and outcome["trial"] not in recorded:
+                    self._store.append(Record(**outcome))
+            self._display(self._store, [])
+
+    def _raise_errors(self) -> None:
+        """Raises what went wrong outside the trials themselves, such as a worker's full disk."""
+        for document in self._trials._dynamic_trials:
+            if document["state"] == base.JOB_STATE_ERROR:
+                kind, message = document["misc"]["error"]
+                raise RuntimeError(f"A Spark task failed with {kind}: {message}")
+
+
+def run_on_worker(
+    number: float, *, directory: str, script: str, device: Device, time_limit: float
+) -> dict[str, Any]:
+    """Runs one trial, from its note, in the process that calls.
+
+    Returns:
+        hyperopt's result, with the record as a dict under "outcome".
+    """
+    store = Store(Path(directory))
+    note = Note.load(store, int(number))
+    running = RunningTrial(store, note, Path(script), ScriptLauncher(), device, time_limit)
+    record = None
+    while record is None:
+        record = running.poll(_POLL_SECONDS)
+    result = {"status": hyperopt.STATUS_FAIL, "outcome": asdict(record)}
+    if record.state == "done":
+        result.update(status=hyperopt.STATUS_OK, loss=-record.score)
+    return result

@@ -1,0 +1,119 @@
+"""What a person sees of a run: a line an epoch, a bar within it, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import rich.console
+import rich.progress
+import rich.table
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows a bar within an epoch (on a terminal) and prints a line after it.
+
+    Args:
+        console: where to.
+        trainer: whose steps and epochs are shown.
+    """
+
+    def __init__(self, console: rich.console.Console, trainer: Any) -> None:
+        super().__init__()
+        self._console = console
+        self._trainer = trainer
+        self._bar: rich.progress.Progress | None = None
+        self._began = time.monotonic()
+        self._first_step = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Remembers when and where training began, for the time left."""
+        self._began, self._first_step = time.monotonic(), self._trainer.global_step
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the epoch's bar."""
+        columns = (
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[shown]}"),
+        )
+        self._bar = rich.progress.Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        steps = self._trainer.steps_per_epoch
+        done = self._trainer.global_step - epoch * steps
+        self._task = self._bar.add_task(f"epoch {epoch + 1}", total=steps, completed=done, shown="")
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar."""
+        done = batch % self._trainer.steps_per_epoch + 1
+        shown = f"loss {logs['loss']:.4f}"
+        self._bar.update(self._task, completed=done, shown=shown)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints the epoch's line."""
+        self.close()
+        trainer = self._trainer
+        elapsed = time.monotonic() - self._began
+        steps = max(1, trainer.global_step - self._first_step)
+        left = elapsed / steps * (trainer.total_steps - trainer.global_step)
+        rate = steps * trainer.plan.train_batch_size / max(elapsed, 1e-9)
+        epochs = f"{trainer.plan.train_epochs:g}"
+        self._console.print(
+            f"epoch {epoch + 1:>{len(epochs)}}/{epochs}  "
+            f"loss {logs['loss']:.4f}  alignment loss {logs['alignment_loss']:.4g}  "
+            f"val loss {logs['val_loss']:.4f}  top-1 {logs['val_top1']:.2%}  "
+            f"{rate:,.0f} images/s  {_duration(left)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        """Takes the bar away, whatever happened."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def final_table(row: dict[str, float], layers: dict[str, dict[str, float]]) -> rich.table.Table:
+    """Accuracy, losses, and each layer's weight angle and norm ratio.
+
+    Args:
+        row: of the last epoch, or of a validation alone.
+        layers: layer path to weight_angle (degrees) and norm_ratio.
+
+    Returns:
+        The table.
+    """
+    title = (
+        f"top-1 {row['val_top1']:.2%}, top-5 {row['val_top5']:.2%}, "
+        f"validation loss {row['val_loss']:.4f}"
+    )
+    if "loss" in row:
+        title += f"\ntraining loss {row['loss']:.4f}, alignment loss {row['alignment_loss']:.4g}"
+    table = rich.table.Table(
+        title=title,
+        title_justify="left",
+        title_style="",
+    )
+    table.add_column("layer")
+    table.add_column("angle W, B (degrees)", justify="right")
+    table.add_column("|B| / |W|", justify="right")
+    for path, measured in layers.items():
+        table.add_row(path, f"{measured['weight_angle']:.1f}", f"{measured['norm_ratio']:.3f}")
+    if not layers:
+        table.add_row("(backpropagation: every layer)", "0.0", "1.000")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

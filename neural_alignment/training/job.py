@@ -1,0 +1,460 @@
+"""A training job from its flags: data, devices, model, optimizers, run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import rich.console
+from absl import flags
+
+from neural_alignment import alignments, data, models, optimizers
+from neural_alignment.optimizers import rate_scheduler
+from neural_alignment.training import checkpoints, metrics
+from neural_alignment.training.callbacks import TensorBoardScalars
+from neural_alignment.training.console import Progress, final_table
+from neural_alignment.training.flags import (
+    UsageError,
+    coefficient_names,
+    given_rule_options,
+    has_alignment_loss,
+)
+from neural_alignment.training.loop import Evaluator, Plan, Trainer, model_variables
+from neural_alignment.training.run_directory import Lock, check_flags, write_flags
+from neural_alignment.training.step import Step
+from neural_alignment.training.strategy import make_strategy
+
+Flags = flags.FlagValues
+
+# Where both loss rates drop with --noconstant_rate, in epochs.
+RATE_DROPS = (5.0, 30.0, 60.0, 80.0)
+
+
+def train(fv: Flags) -> dict[str, float]:
+    """Trains, or takes a run up where it was left, as the flags say.
+
+    Args:
+        fv: parsed and validated flags.
+
+    Returns:
+        The last epoch's row.
+
+    Raises:
+        UsageError: flags that do not fit the data set or the model.
+        RunDirectoryError: the run directory is in use, or holds a run with other flags.
+        DivergenceError: a loss became NaN or infinite.
+        InterruptedRun: a signal came; the run is saved.
+        CheckpointError: a checkpoint cannot be written, or none is whole.
+    """
+    console = rich.console.Console()
+    dataset = load_dataset(fv)
+    check_model_flags(fv)
+    plan = _plan(fv)
+    strategy = _strategy(fv)
+    workdir = run_directory(fv)
+    given = flag_lines(fv)
+    with contextlib.ExitStack() as stack:
+        # An existing run is locked and compared before a model is built; a new one is made after
+        # that, so that flags which fit no model leave nothing behind.
+        if workdir.exists():
+            stack.enter_context(Lock(workdir))
+            check_flags(workdir, given)
+        trainer = make_trainer(fv, dataset, plan, strategy)
+        if not workdir.exists():
+            stack.enter_context(Lock(workdir))
+        write_flags(workdir, given)
+        trainer.keep_in(workdir)
+        progress = Progress(console, trainer)
+        trainer.add_callbacks(
+            progress,
+            TensorBoardScalars(
+                str(workdir / "events"), schedules(trainer), lambda: trainer.global_step
+            ),
+        )
+        console.print(_summary(fv, trainer, workdir), highlight=False, soft_wrap=True)
+        if trainer.restore():
+            console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
+        elif fv["load_checkpoint"].value is not None:
+            prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
+            trainer.load_weights(prefix)
+            console.print(f"weights from {prefix}", highlight=False, soft_wrap=True)
+        with contextlib.closing(progress):
+            row = trainer.fit()
+        console.print(final_table(row, metrics.kernel_metrics(trainer.model)))
+        return row
+
+
+def evaluate(fv: Flags) -> dict[str, float]:
+    """Validates a checkpoint.
+
+    Args:
+        fv: parsed and validated flags, those of the run among them; `--load_checkpoint` names it.
+
+    Returns:
+        val_loss, val_top1, val_top5.
+
+    Raises:
+        UsageError: no checkpoint is named, or flags do not fit the data set or the model.
+        CheckpointError: it is not there, damaged, or of another model.
+    """
+    if fv["load_checkpoint"].value is None:
+        raise UsageError("--load_checkpoint: expected a run directory or a checkpoint.")
+    console = rich.console.Console()
+    prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
+    dataset = load_dataset(fv)
+    check_model_flags(fv)
+    strategy = _strategy(fv)
+    with strategy.scope():
+        model = build_model(fv, dataset)
+    checkpoints.assign(prefix, model_variables(model), within="model/")
+    row = Evaluator(model, dataset, fv["eval_batch_size"].value, strategy)()
+    console.print(f"{prefix}: step {checkpoints.step_of(prefix):,}", highlight=False, soft_wrap=True)
+    console.print(final_table(row, metrics.kernel_metrics(model)))
+    return row
+
+
+def _strategy(fv: Flags) -> Any:
+    return make_strategy(
+        fv["strategy"].value,
+        gpu=fv["gpu"].value,
+        tpu_name=fv["tpu_name"].value,
+        tpu_zone=fv["tpu_zone"].value,
+        gcp_project=fv["gcp_project"].value,
+    )
+
+
+def _plan(fv: Flags) -> Plan:
+    return Plan(
+        train_batch_size=fv["train_batch_size"].value,
+        eval_batch_size=fv["eval_batch_size"].value,
+        train_epochs=fv["train_epochs"].value,
+        max_epochs=fv["max_epochs"].value,
+        epochs_per_checkpoint=fv["epochs_per_checkpoint"].value,
+        checkpoint_max=fv["checkpoint_max"].value,
+        iterations_per_loop=fv["iterations_per_loop"].value,
+        seed=fv["seed"].value,
+        validate_first=fv["validate_first"].value,
+    )
+
+
+def run_directory(fv: Flags) -> pathlib.Path:
+    """Where the run is kept.
+
+    Args:
+        fv: parsed flags.
+
+    Returns:
+        `--workdir`, or a name made of data set, model, rule and seed.
+    """
+    if fv["workdir"].value is not None:
+        return pathlib.Path(fv["workdir"].value)
+    rule = fv["alignment"].value or "backprop"
+    name = f"{fv['dataset'].value}-{fv['model'].value}-{rule}-{fv['seed'].value}"
+    return pathlib.Path("runs") / name
+
+
+def flag_lines(fv: Flags) -> dict[str, str]:
+    """The job's flags that are not at their defaults, as lines of a flagfile."""
+    ours = {flag.name for flag in fv.flags_by_module_dict()["neural_alignment.training.flags"]}
+    return {
+        name: fv[name].serialize().replace("\n", "")
+        for name in ours
+        if fv[name].value != fv[name].default
+    }
+
+
+def load_dataset(fv: Flags) -> data.Dataset:
+    """The data set of `--dataset`, checked.
+
+    Args:
+        fv: parsed flags.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: a flag it has no use for, a batch larger than it, or no data there.
+    """
+    name = fv["dataset"].value
+    given = {
+        flag: fv[flag].value
+        for flag in ("data_dir", "download", "image_size")
+        if fv[flag].value not in (None, False)
+    }
+    valid = data.options(name)
+    for flag in given:
+        if flag not in valid:
+            raise UsageError(
+                f"--{flag}: expected a data set that takes it; {name} takes "
+                f"{', '.join(option for option in valid if option != 'name') or 'no options'}. "
+                f"Received: {given[flag]!r}"
+            )
+    dataset = data.get(name, **given)
+    try:
+        dataset.steps_per_epoch(fv["train_batch_size"].value)
+    except ValueError as error:
+        raise UsageError(f"--train_batch_size: {error}") from error
+    return dataset
+
+
+def model_options(fv: Flags) -> dict[str, Any]:
+    """The model's options that were given by flags."""
+    given: dict[str, Any] = {}
+    if fv["layers_list"].value is not None:
+        given["layers_list"] = tuple(int(units) for units in fv["layers_list"].value)
+    for flag in ("activation", "l2"):
+        if fv[flag].value is not None:
+            given[flag] = fv[flag].value
+    return given
+
+
+def check_model_flags(fv: Flags) -> None:
+    """Refuses flags that the model has no use for.
+
+    Args:
+        fv: parsed flags.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    valid = models.options(fv["model"].value)
+    for flag, value in model_options(fv).items():
+        if flag not in valid:
+            raise UsageError(
+                f"--{flag}: expected a model that takes it; {fv['model'].value} takes "
+                f"{', '.join(valid)}. Received: {value!r}"
+            )
+
+
+def make_rule(fv: Flags, steps_per_epoch: int) -> alignments.Alignment | None:
+    """The learning rule of the flags, with its coefficients' schedules.
+
+    Args:
+        fv: parsed and validated flags.
+        steps_per_epoch: whole steps in an epoch.
+
+    Returns:
+        The rule; None is backpropagation.
+    """
+    name = fv["alignment"].value
+    if name in (None, "backprop"):
+        return None
+    rule = alignments.rule(name)
+    options = given_rule_options(fv)
+    for bias in ("use_bias_forward", "use_bias_backward"):
+        if bias in rule.option_names():
+            options.setdefault(bias, True)
+    made = rule(**options)
+    scheduled = {
+        coefficient: schedule
+        for coefficient in coefficient_names()
+        if coefficient in rule.option_names()
+        and (schedule := _coefficient(fv, coefficient, getattr(made, coefficient), steps_per_epoch))
+    }
+    return made.replace(**scheduled)
+
+
+def _coefficient(
+    fv: Flags, name: str, value: float, steps_per_epoch: int
+) -> rate_scheduler.Coefficient | None:
+    """The schedule of a coefficient; None where it is a constant."""
+    settings = {
+        suffix: fv[f"{name}_{suffix}"].value
+        for suffix in ("start", "stop", "cycle", "schedule_rate", "schedule_type")
+    }
+    if all(fv[f"{name}_{suffix}"].value == fv[f"{name}_{suffix}"].default for suffix in settings):
+        return None
+    return rate_scheduler.Coefficient(
+        value=value,
+        steps_per_epoch=steps_per_epoch,
+        train_epochs=fv["train_epochs"].value,
+        **settings,
+    )
+
+
+def _epochs(fv: Flags, flag: str) -> tuple[float, ...]:
+    return tuple(float(epoch) for epoch in fv[flag].value)
+
+
+def learning_rate(fv: Flags, steps_per_epoch: int, of_alignment: bool = False) -> Any:
+    """The learning rate of one optimizer: a number or a schedule.
+
+    Args:
+        fv: parsed and validated flags.
+        steps_per_epoch: whole steps in an epoch.
+        of_alignment: of the alignment loss's optimizer instead of the loss's.
+
+    Returns:
+        A float or a schedule.
+    """
+    prefix = "alignment_" if of_alignment else ""
+    value = fv[f"{prefix}learning_rate"].value
+    if fv[f"{prefix}rescale_lr"].value:
+        batch, base = fv["train_batch_size"].value, fv["base_batch_size"].value
+        value = rate_scheduler.rescaled(value, batch, base)
+    warmup = fv[f"{prefix}warmup_epochs"].value
+    if fv[f"{prefix}manual_lr"].value:
+        return rate_scheduler.manual_learning_rate(
+            value,
+            fv[f"{prefix}drop"].value,
+            boundary_step=fv[f"{prefix}boundary_step"].value,
+            warmup_epochs=warmup,
+            steps_per_epoch=steps_per_epoch,
+        )
+    if fv[f"{prefix}constant_lr"].value:
+        return value
+    drops = "alignment_drops" if of_alignment and fv["alignment_drops"].value else "drops"
+    settings = {
+        "warmup_epochs": warmup,
+        "drops": _epochs(fv, drops),
+        "delay_epochs": fv["delay_epochs"].value or 0.0,
+        "alternate_step_freq": fv["alternate_step_freq"].value,
+    }
+    if of_alignment:
+        return rate_scheduler.alignment_learning_rate(value, steps_per_epoch, **settings)
+    alone = fv["alignment_optimizer"].value is None and has_alignment_loss(fv)
+    return rate_scheduler.loss_learning_rate(
+        value, steps_per_epoch, trains_alignment=alone, **settings
+    )
+
+
+def _optimizer(fv: Flags, steps_per_epoch: int, of_alignment: bool) -> keras.optimizers.Optimizer:
+    which = "alignment" if of_alignment else "global"
+    name = fv["alignment_optimizer" if of_alignment else "optimizer"].value
+    made = optimizers.get(name, learning_rate=learning_rate(fv, steps_per_epoch, of_alignment))
+    if not fv[f"use_noisy_{which}_opt"].value:
+        return made
+    variance = fv[f"noisy_{which}_opt_variance"].value
+    return optimizers.Noisy(
+        made,
+        distribution=fv[f"noisy_{which}_opt_distribution"].value
+        or fv["noisy_opt_distribution"].value,
+        variance=fv["noisy_opt_variance"].value if variance is None else variance,
+        apply_filter="backward" if fv["alignment"].value == "kolen_pollack" else "",
+        seed=fv["seed"].value + int(of_alignment),
+    )
+
+
+def _loss_rates(fv: Flags, steps_per_epoch: int) -> tuple[Any, Any]:
+    shared = {
+        "steps_per_epoch": steps_per_epoch,
+        "delay_epochs": fv["delay_epochs"].value or 0.0,
+        "alternate_step_freq": fv["alternate_step_freq"].value,
+        "drops": () if fv["constant_rate"].value else RATE_DROPS,
+    }
+    return (
+        rate_scheduler.LossRate(value=fv["loss_rate"].value, **shared),
+        rate_scheduler.AlignmentRate(value=fv["alignment_rate"].value, **shared),
+    )
+
+
+def build_model(fv: Flags, dataset: data.Dataset) -> keras.Model:
+    """The model of the flags, for a data set.
+
+    Args:
+        fv: parsed and validated flags.
+        dataset: gives the input's shape and the number of classes.
+
+    Returns:
+        A functional model that ends in logits.
+
+    Raises:
+        UsageError: the model cannot be built for these images.
+    """
+    keras.utils.set_random_seed(fv["seed"].value)
+    bfloat16 = fv["dtype"].value == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    steps_per_epoch = dataset.steps_per_epoch(fv["train_batch_size"].value)
+    rule = make_rule(fv, steps_per_epoch)
+    try:
+        return models.get(
+            fv["model"].value,
+            input_shape=dataset.image_shape,
+            num_classes=dataset.num_classes,
+            alignment=rule,
+            **model_options(fv),
+        )
+    except ValueError as error:
+        raise UsageError(f"--model={fv['model'].value}: {error}") from error
+
+
+def make_trainer(
+    fv: Flags,
+    dataset: data.Dataset,
+    plan: Plan,
+    strategy: Any,
+) -> Trainer:
+    """Model, optimizers and step in the strategy's scope, and the loop around them.
+
+    Args:
+        fv: parsed and validated flags.
+        dataset: the examples.
+        plan: how long to train.
+        strategy: the devices.
+
+    Returns:
+        The trainer, at step 0.
+    """
+    steps_per_epoch = dataset.steps_per_epoch(fv["train_batch_size"].value)
+    with strategy.scope():
+        model = build_model(fv, dataset)
+        step = Step(
+            model,
+            _optimizer(fv, steps_per_epoch, of_alignment=False),
+            _optimizer(fv, steps_per_epoch, of_alignment=True)
+            if fv["alignment_optimizer"].value
+            else None,
+            *_loss_rates(fv, steps_per_epoch),
+            clip=_clip(fv),
+            micro_batches=_micro_batches(fv),
+            seed=fv["seed"].value,
+            jit_compile=fv["jit_compile"].value,
+        )
+        return Trainer(model, step, dataset, plan, strategy)
+
+
+def _micro_batches(fv: Flags) -> int:
+    size = fv["minibatch_size"].value
+    return 1 if size is None else fv["train_batch_size"].value // size
+
+
+def _clip(fv: Flags) -> optimizers.Clip | None:
+    if not fv["grad_clip"].value:
+        return None
+    return optimizers.Clip(fv["grad_clipping_method"].value, fv["grad_clipping_value"].value)
+
+
+def schedules(trainer: Trainer) -> dict[str, Callable[[int], Any]]:
+    """Every function of the global step in a run, by name, for its events."""
+    named: dict[str, Callable[[int], Any]] = {
+        "loss_rate": trainer.step.loss_rate,
+        "alignment_rate": trainer.step.alignment_rate,
+    }
+    for prefix, optimizer in zip(("", "alignment_"), trainer.step.optimizers, strict=False):
+        named[f"{prefix}learning_rate"] = lambda step, of=optimizer: of.learning_rate
+    for layer in metrics.aligned_layers(trainer.model):
+        for name in layer.alignment.option_names():
+            coefficient = getattr(layer.alignment, name)
+            if name.endswith("_coef"):
+                named[name] = (
+                    coefficient if callable(coefficient) else lambda step, value=coefficient: value
+                )
+    return named
+
+
+def _summary(fv: Flags, trainer: Trainer, workdir: pathlib.Path) -> str:
+    parameters = trainer.model.count_params()
+    rule = fv["alignment"].value or "backprop"
+    with_alignment = fv["alignment_optimizer"].value
+    how = fv["optimizer"].value + (f" and {with_alignment}" if with_alignment else "")
+    return (
+        f"{trainer.dataset.name}: {trainer.dataset.num_train:,} training and "
+        f"{trainer.dataset.num_validation:,} validation examples\n"
+        f"{fv['model'].value}: {parameters:,} parameters, rule {rule}, optimized by {how}\n"
+        f"{trainer.total_steps:,} steps of {trainer.plan.train_batch_size} on "
+        f"{trainer.strategy.num_replicas_in_sync} device(s), run directory {workdir}"
+    )
+

@@ -1,0 +1,457 @@
+"""The training loop: epochs of steps on any strategy, validation, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from neural_alignment.data import Dataset
+from neural_alignment.training import metrics
+from neural_alignment.training.checkpoints import Checkpoints, assign, not_finite
+from neural_alignment.training.run_directory import METRICS, Table
+from neural_alignment.training.step import Step, Validation
+
+_log = logging.getLogger(__name__)
+
+LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
+_SECONDS_PER_CHUNK = 1.0
+
+
+class DivergenceError(RuntimeError):
+    """A loss or a weight that is NaN or infinite."""
+
+
+class InterruptedRun(Exception):
+    """SIGTERM or SIGINT came; the step was finished and saved."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long to train, and how often to look and to save.
+
+    Args:
+        train_batch_size: global.
+        eval_batch_size: global.
+        train_epochs: epochs, whole or not.
+        max_epochs: stop after so many of them; None is all.
+        epochs_per_checkpoint: epochs between checkpoints.
+        checkpoint_max: checkpoints kept.
+        iterations_per_loop: most steps between two looks at signals and losses.
+        seed: of the order of the examples.
+        validate_first: validate before the first step too.
+    """
+
+    train_batch_size: int
+    eval_batch_size: int = 1024
+    train_epochs: float = 1.0
+    max_epochs: float | None = None
+    epochs_per_checkpoint: float = 1.0
+    checkpoint_max: int = 5
+    iterations_per_loop: int = 100
+    seed: int = 0
+    validate_first: bool = False
+
+
+class Evaluator:
+    """Measures a model on every validation example, each once, on any number of replicas.
+
+    Args:
+        model: ends in logits.
+        dataset: whose validation split is taken.
+        batch_size: global; rounded up to a multiple of the replicas.
+        strategy: the devices.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dataset: Dataset,
+        batch_size: int,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        self._dataset = dataset
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        self._batch_size = -(-batch_size // self._replicas) * self._replicas
+        self._validation = Validation(model)
+        self._run = tf.function(self._sums)
+
+    def __call__(self) -> dict[str, float]:
+        """Measures.
+
+        Returns:
+            val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
+        """
+        batches = -(-self._dataset.num_validation // self._batch_size)
+        iterator = iter(self._strategy.distribute_datasets_from_function(self._shard))
+        sums = self._run(iterator, tf.constant(batches)).numpy().astype(np.float64)
+        examples = sums[-1]
+        return {
+            name: float(value / examples)
+            for name, value in zip(Validation.measured, sums[:-1], strict=True)
+        }
+
+    def _shard(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        pipelines = context.num_input_pipelines
+        batches = self._dataset.validation(self._batch_size, (context.input_pipeline_id, pipelines))
+        padded = batches.map(_pad_to(self._batch_size // pipelines))
+        return _split(padded, self._replicas // pipelines)
+
+    def _sums(self, iterator: Any, count: tf.Tensor) -> tf.Tensor:
+        sums = tf.zeros(len(Validation.measured) + 1)
+        for _ in tf.range(count):
+            per_replica = self._strategy.run(self._validation, args=next(iterator))
+            sums += self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+        return sums
+
+
+class Trainer:
+    """Trains a model by a step; `keep_in` gives it a run directory.
+
+    Args:
+        model: made in the strategy's scope.
+        step: of the two losses.
+        dataset: train and validation examples.
+        plan: how long and how often.
+        strategy: the devices.
+        callbacks: Keras callbacks; a "batch" is the steps between two looks.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        step: Step,
+        dataset: Dataset,
+        plan: Plan,
+        strategy: tf.distribute.Strategy,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        self.model = model
+        self.step = step
+        self.dataset = dataset
+        self.plan = plan
+        self.strategy = strategy
+        self.steps_per_epoch = dataset.steps_per_epoch(plan.train_batch_size)
+        epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
+        self.total_steps = max(1, math.floor(epochs * self.steps_per_epoch + 1e-6))
+        self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
+        self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
+        self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
+        self._stop_signal: int | None = None
+        self._seconds_per_step = math.inf
+        self._train_chunk = tf.function(self._run_steps)
+        self._given_callbacks = list(callbacks)
+        self.checkpoints: Checkpoints | None = None
+        self._metrics: Table | None = None
+        self._layer_metrics: Table | None = None
+
+    def keep_in(self, workdir: pathlib.Path) -> None:
+        """Keeps checkpoints and tables of metrics in a run directory from now on.
+
+        Args:
+            workdir: the run directory.
+        """
+        self.checkpoints = Checkpoints(f"{workdir}/checkpoints", self.plan.checkpoint_max)
+        self._metrics = Table(workdir / "metrics.csv", METRICS)
+        self._layer_metrics = Table(workdir / "layers.csv", LAYER_METRICS)
+
+    def add_callbacks(self, *callbacks: keras.callbacks.Callback) -> None:
+        """Adds Keras callbacks that need the trainer."""
+        self._given_callbacks += callbacks
+
+    @property
+    def global_step(self) -> int:
+        """Steps taken so far."""
+        return int(self._global_step.numpy())
+
+    def variables(self) -> dict[str, Any]:
+        """Everything that a checkpoint holds, by name."""
+        named: dict[str, Any] = {"global_step": self._global_step, "sums": self._sums}
+        named |= model_variables(self.model)
+        for i, optimizer in enumerate(self.step.optimizers):
+            for variable in optimizer.variables:
+                path = variable.path.partition("/")[2] or variable.path
+                named[f"optimizer_{i}/{path}"] = variable
+        return named
+
+    def restore(self) -> bool:
+        """Takes up the run where its newest whole checkpoint left it.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            CheckpointError: every checkpoint is damaged, or it does not fit.
+        """
+        step = self.checkpoints.newest_whole() if self.checkpoints else None
+        if step is None:
+            return False
+        self.checkpoints.restore(step, self.variables())
+        self._metrics.truncate(step)
+        self._layer_metrics.truncate(step)
+        return True
+
+    def load_weights(self, prefix: str) -> None:
+        """Starts from the weights of another run's checkpoint.
+
+        Args:
+            prefix: of the checkpoint.
+
+        Raises:
+            CheckpointError: it does not fit the model.
+        """
+        assign(prefix, model_variables(self.model), within="model/")
+
+    def fit(self) -> dict[str, float]:
+        """Trains from the present step to the last.
+
+        Returns:
+            The last epoch's row: loss, alignment_loss, val_loss, val_top1, val_top5.
+
+        Raises:
+            DivergenceError: a loss or a weight is NaN or infinite; the last finite checkpoint is
+                kept.
+            InterruptedRun: SIGTERM or SIGINT; the step was finished and saved.
+            CheckpointError: a checkpoint could not be written.
+        """
+        self.model.stop_training = False
+        logs = self._last_row()
+        if self.global_step == 0 and self.plan.validate_first:
+            logs = self.evaluate()
+            _log.info("before the first step: %s", logs)
+        self._callbacks = keras.callbacks.CallbackList(self._given_callbacks, model=self.model)
+        self._callbacks.on_train_begin()
+        with self._signals():
+            while self.global_step < self.total_steps and not self.model.stop_training:
+                logs = self._epoch()
+        self._callbacks.on_train_end(logs)
+        return logs
+
+    def _last_row(self) -> dict[str, float]:
+        if self._metrics is None or not self._metrics.rows:
+            return {}
+        return {name: float(self._metrics.rows[-1][name]) for name in METRICS[2:]}
+
+    def _epoch(self) -> dict[str, float]:
+        epoch, done = divmod(self.global_step, self.steps_per_epoch)
+        end = min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+        self._callbacks.on_epoch_begin(epoch)
+        iterator = iter(self._training_data(epoch, done))
+        while self.global_step < end:
+            self._chunk(iterator, self._chunk_size(end))
+            at_end = self.global_step == end
+            if at_end:
+                logs = self._end_epoch(epoch)
+            if self._stop_signal is not None or self._checkpoint_due() or self._is_last():
+                self._save()
+            if self._stop_signal is not None and not (at_end and self._is_last()):
+                raise InterruptedRun(
+                    f"{signal.Signals(self._stop_signal).name} came: step {self.global_step} was "
+                    "finished and saved"
+                )
+        return logs
+
+    def _is_last(self) -> bool:
+        return self.global_step >= self.total_steps
+
+    def _steps_per_checkpoint(self) -> int:
+        return max(1, round(self.plan.epochs_per_checkpoint * self.steps_per_epoch))
+
+    def _checkpoint_due(self) -> bool:
+        return self.global_step % self._steps_per_checkpoint() == 0
+
+    def _chunk_size(self, end: int) -> int:
+        every = self._steps_per_checkpoint()
+        until_checkpoint = every - self.global_step % every
+        by_clock = max(1.0, _SECONDS_PER_CHUNK / self._seconds_per_step)
+        return int(
+            min(end - self.global_step, until_checkpoint, self.plan.iterations_per_loop, by_clock)
+        )
+
+    def _chunk(self, iterator: Iterator[Any], count: int) -> None:
+        self._callbacks.on_train_batch_begin(self.global_step)
+        traced, began = self.global_step, time.perf_counter()
+        first = math.isinf(self._seconds_per_step)
+        self._train_chunk(iterator, tf.constant(count))
+        sums = self._sums.numpy()
+        self._seconds_per_step = (time.perf_counter() - began) / count
+        if first:  # that was mostly tracing; look at the clock again after one more step
+            self._seconds_per_step = _SECONDS_PER_CHUNK
+        self._check_losses(sums, traced)
+        self._callbacks.on_train_batch_end(self.global_step - 1, self._means(sums))
+
+    def _check_losses(self, sums: np.ndarray, since: int) -> None:
+        if np.isfinite(sums).all():
+            return
+        wrong = [
+            name for name, value in zip(self.step.measured, sums, strict=True)
+            if not np.isfinite(value)
+        ]  # fmt: skip
+        weights = not_finite(model_variables(self.model))
+        where = f"; weights not finite: {', '.join(weights[:6])}" if weights else ""
+        raise DivergenceError(
+            f"NaN or infinite between step {since} and {self.global_step}: {', '.join(wrong)}"
+            f"{where}. {self._kept()} Lower the learning rate of the loss against that of the "
+            "alignment loss, or clip gradients."
+        )
+
+    def _kept(self) -> str:
+        steps = self.checkpoints.steps() if self.checkpoints else []
+        return f"The last finite checkpoint is of step {steps[-1]}." if steps else ""
+
+    def _means(self, sums: np.ndarray) -> dict[str, float]:
+        steps = (self.global_step - 1) % self.steps_per_epoch + 1
+        return {
+            name: float(value) / steps
+            for name, value in zip(self.step.measured, sums, strict=True)
+        }
+
+    def _end_epoch(self, epoch: int) -> dict[str, float]:
+        means = self._means(self._sums.numpy())
+        self._sums.assign(tf.zeros_like(self._sums))
+        logs = {name: means[name] for name in ("loss", "alignment_loss")} | self.evaluate()
+        whole, rest = divmod(self.global_step, self.steps_per_epoch)
+        row = logs | {
+            "epoch": whole if not rest else self.global_step / self.steps_per_epoch,
+            "global_step": self.global_step,
+        }
+        layers = [
+            {
+                "epoch": row["epoch"],
+                "global_step": row["global_step"],
+                "layer": path,
+                "alignment_loss": means.get(f"alignment_loss/{path}", 0.0),
+                **measured,
+            }
+            for path, measured in metrics.kernel_metrics(self.model).items()
+        ]
+        if self._metrics is not None:
+            self._layer_metrics.append(layers)
+            self._metrics.append([row])
+        for measured in layers:
+            for name in ("weight_angle", "norm_ratio", "alignment_loss"):
+                logs[f"{name}/{measured['layer']}"] = measured[name]
+        self._callbacks.on_epoch_end(epoch, logs)
+        return logs
+
+    def _save(self) -> None:
+        if self.checkpoints is None or self.global_step in self.checkpoints.steps()[-1:]:
+            return
+        variables = self.variables()
+        wrong = not_finite(variables)
+        if wrong:
+            raise DivergenceError(
+                f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}. "
+                f"{self._kept()}"
+            )
+        self.checkpoints.save(self.global_step, variables)
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy over every validation example, each once.
+
+        Returns:
+            val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
+        """
+        return self._evaluator()
+
+    def _training_data(self, epoch: int, skip: int) -> Any:
+        def shard(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            pipelines = context.num_input_pipelines
+            batches = self.dataset.train(
+                self.plan.train_batch_size,
+                epoch,
+                self.plan.seed,
+                skip,
+                (context.input_pipeline_id, pipelines),
+            )
+            return _split(batches, self.strategy.num_replicas_in_sync // pipelines)
+
+        return self.strategy.distribute_datasets_from_function(shard)
+
+    def _run_steps(self, iterator: Any, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            images, labels = next(iterator)
+            per_replica = self.strategy.run(
+                self.step, args=(images, labels, self._global_step.read_value())
+            )
+            self._sums.assign_add(
+                self.strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
+            )
+            self._global_step.assign_add(1)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a stop after the present steps; a second one is as usual."""
+        self._stop_signal = None
+
+        def ask_to_stop(number: int, frame: Any) -> None:
+            self._stop_signal = number
+            signal.signal(number, before[number])
+
+        before: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, ask_to_stop)
+        except ValueError:  # not in the main thread: signals are somebody else's
+            before.clear()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def model_variables(model: keras.Model) -> dict[str, Any]:
+    """The variables of a model by their names in a checkpoint.
+
+    Args:
+        model: built.
+
+    Returns:
+        `model/LAYER/NAME` to variable.
+
+    Raises:
+        ValueError: two variables have the same path.
+    """
+    named = {f"model/{variable.path}": variable for variable in model.variables}
+    if len(named) != len(model.variables):
+        raise ValueError("Expected variables with paths of their own. Name the layers apart.")
+    return named
+
+
+def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
+    """Cuts every batch in equal parts, one for each replica of this worker, in order."""
+    if parts > 1:
+        def cut(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return tuple(
+                tf.reshape(x, (parts, x.shape[0] // parts, *x.shape[1:])) for x in tensors
+            )
+
+        batches = batches.map(cut).unbatch()
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _pad_to(size: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Fills a last, smaller batch up with examples of weight 0, so that all shapes are static."""
+
+    def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        missing = size - tf.shape(labels)[0]
+        weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
+        images = tf.pad(images, [[0, missing]] + [[0, 0]] * (len(images.shape) - 1))
+        labels = tf.pad(labels, [[0, missing]])
+        for tensor in (images, labels, weights):
+            tensor.set_shape((size, *tensor.shape[1:]))
+        return images, labels, weights
+
+    return pad

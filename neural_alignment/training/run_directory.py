@@ -1,0 +1,193 @@
+"""The run directory: who uses it, with which flags, and its table of metrics."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+import pathlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+# A run may be resumed with other values of these: they change where things are or how often they
+# are written, not what is computed.
+MAY_CHANGE = frozenset(
+    {
+        "checkpoint_max",
+        "data_dir",
+        "download",
+        "epochs_per_checkpoint",
+        "gcp_project",
+        "gpu",
+        "iterations_per_loop",
+        "load_checkpoint",
+        "load_step",
+        "max_epochs",
+        "preset",
+        "tpu_name",
+        "tpu_zone",
+        "validate_first",
+        "workdir",
+    }
+)
+MAY_GROW = frozenset({"train_epochs"})
+
+METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_top1", "val_top5")
+
+
+class RunDirectoryError(RuntimeError):
+    """A run directory that is in use, or belongs to a run with other flags."""
+
+
+class Lock:
+    """Keeps other processes out of a run directory while this one uses it.
+
+    The kernel drops the lock when its process ends, however it ends, so a stale one is taken over.
+
+    Args:
+        folder: the run directory, local.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._path = folder / "lock"
+        self._file: io.TextIOWrapper | None = None
+
+    def __enter__(self) -> Lock:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise RunDirectoryError(
+                f"{self._path.parent} is in use by the process with pid {holder}. Wait for it, "
+                "end it, or give another --workdir."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
+def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
+    """Writes `flags.cfg`, a flagfile that repeats the run in another run directory.
+
+    Args:
+        folder: the run directory.
+        values: flag name to its line in a flagfile.
+    """
+    lines = (line for name, line in sorted(values.items()) if name != "workdir")
+    _write_atomically(folder / "flags.cfg", "".join(f"{line}\n" for line in lines))
+
+
+def check_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
+    """Refuses to resume a run with flags that would make another run of it.
+
+    Args:
+        folder: the run directory.
+        values: flag name to its line in a flagfile, those at their defaults left out.
+
+    Raises:
+        RunDirectoryError: names every flag that differs, and both values.
+    """
+    path = folder / "flags.cfg"
+    if not path.exists():
+        return
+    before = {_flag_name(line): line for line in path.read_text().splitlines() if line.strip()}
+    differences = []
+    for name in sorted((set(before) | set(values)) - MAY_CHANGE):
+        old, new = before.get(name), values.get(name)
+        if old == new or (name in MAY_GROW and _grows(old, new)):
+            continue
+        differences.append(f"  was {old or f'--{name} not given'}, now {new or 'not given'}")
+    if differences:
+        raise RunDirectoryError(
+            f"{folder} holds a run with other flags:\n"
+            + "\n".join(differences)
+            + "\nGive the flags it was started with, or another --workdir."
+        )
+
+
+def _grows(old: str | None, new: str | None) -> bool:
+    if old is None or new is None:
+        return False
+    return float(new.partition("=")[2]) >= float(old.partition("=")[2])
+
+
+def _flag_name(line: str) -> str:
+    name = line.strip().lstrip("-").partition("=")[0]
+    return name.removeprefix("no") if "=" not in line and name.startswith("no") else name
+
+
+def command_line(script: str, values: Mapping[str, str]) -> str:
+    """The command that makes a run with these flags.
+
+    Args:
+        script: its path.
+        values: flag name to its line in a flagfile.
+
+    Returns:
+        One line for a shell.
+    """
+    return shlex.join(["python", script, *(line for _, line in sorted(values.items()))])
+
+
+class Table:
+    """A CSV file whose rows belong to epochs; rewritten whole and moved into place at each change.
+
+    Args:
+        path: of the file.
+        columns: its header; "epoch" and "global_step" among them.
+    """
+
+    def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self._columns = tuple(columns)
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = [dict(row) for row in csv.DictReader(file)]
+
+    def truncate(self, step: int) -> None:
+        """Drops the rows of later steps: a resumed run writes them again."""
+        self.rows = [row for row in self.rows if int(row["global_step"]) <= step]
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows and writes the file.
+
+        Args:
+            rows: a value for each column; floats are written with every digit.
+        """
+        self.rows += [{name: _text(row[name]) for name in self._columns} for row in rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        _write_atomically(self.path, text.getvalue())
+
+
+def _text(value: Any) -> str:
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _write_atomically(path: pathlib.Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

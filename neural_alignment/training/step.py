@@ -1,0 +1,172 @@
+"""One training step of the two losses, and one validation step: no loop, no input or output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from neural_alignment.layers.aligned import aligned_layers, training_step
+from neural_alignment.optimizers.optimizers import Clip, apply_gradients, average_gradients
+
+Rate = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Step:
+    """One update of a model: `loss_rate(t) * J + alignment_rate(t) * R`.
+
+    J is the mean cross-entropy plus the model's regularization losses, R the sum of the layers'
+    alignment losses. With one optimizer it minimises the total; with two, the first minimises
+    `loss_rate * J` and the second `alignment_rate * R`, both from gradients at the same weights
+    ([K] section 3). A pure function of weights, slots, batch and global step: the same eagerly, as
+    a graph and under XLA, on one device and on many.
+
+    Args:
+        model: ends in logits.
+        optimizer: of J, or of the total.
+        alignment_optimizer: of R, or None.
+        loss_rate: function of the global step.
+        alignment_rate: function of the global step.
+        clip: of each loss's gradients, or None.
+        micro_batches: parts of a replica's batch that are processed one by one.
+        seed: of the noise.
+        jit_compile: compile the forward and backward pass with XLA.
+
+    Raises:
+        ValueError: an alignment_optimizer and no layer with an alignment loss.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        alignment_optimizer: keras.optimizers.Optimizer | None,
+        loss_rate: Rate,
+        alignment_rate: Rate,
+        *,
+        clip: Clip | None = None,
+        micro_batches: int = 1,
+        seed: int = 0,
+        jit_compile: bool = False,
+    ) -> None:
+        self.model = model
+        self.loss_rate = loss_rate
+        self.alignment_rate = alignment_rate
+        self._clip = clip
+        self._micro_batches = micro_batches
+        self._seed = seed
+        self._paths = [
+            layer.path for layer in aligned_layers(model) if layer.alignment.has_loss
+        ]
+        if alignment_optimizer is not None and not self._paths:
+            raise ValueError(
+                "Expected a layer with an alignment loss for the alignment_optimizer. "
+                f"Received: none in the model {model.name!r}."
+            )
+        self.optimizers = [optimizer] + [alignment_optimizer] * (alignment_optimizer is not None)
+        for each in self.optimizers:
+            each.build(model.trainable_variables)
+        self._compute = self._gradients
+        if jit_compile:
+            self._compute = tf.function(self._gradients, jit_compile=True)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What a step returns, in order: both losses, and the alignment loss of each layer."""
+        return ("loss", "alignment_loss", *(f"alignment_loss/{path}" for path in self._paths))
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor) -> tf.Tensor:
+        """Updates the weights.
+
+        Args:
+            images: this replica's batch.
+            labels: int32 `[batch]`.
+            global_step: int scalar, before the update.
+
+        Returns:
+            float32, one number for each of `measured`, before the update and without the rates.
+        """
+        gradients, measured = self._compute(images, labels, global_step)
+        apply_gradients(gradients, self.optimizers, self.model.trainable_variables, self._clip)
+        return measured
+
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor) -> Any:
+        size = images.shape[0] // self._micro_batches
+
+        def losses(batch: Any) -> Any:
+            inputs, targets, index = batch
+            return self._losses(inputs, targets, global_step, index[0] // size)
+
+        gradients, _, measured = average_gradients(
+            losses,
+            (images, labels, tf.range(images.shape[0])),
+            self.optimizers,
+            self.model.trainable_variables,
+            micro_batches=self._micro_batches,
+        )
+        return gradients, measured
+
+    def _losses(
+        self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor, draw: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        with training_step(global_step, self._seed, draw) as active:
+            logits = tf.cast(self.model(images, training=True), "float32")
+        loss = tf.reduce_mean(_cross_entropy(labels, logits))
+        loss += sum(tf.cast(penalty, "float32") for penalty in self.model.losses)
+        by_layer = [
+            sum((value for path, value in active.losses if path == wanted), tf.zeros(()))
+            for wanted in self._paths
+        ]
+        alignment_loss = tf.add_n(by_layer) if by_layer else tf.zeros(())
+        rated = [self.loss_rate(global_step) * loss]
+        if len(self.optimizers) == 2:
+            rated.append(self.alignment_rate(global_step) * alignment_loss)
+        elif by_layer:
+            rated[0] += self.alignment_rate(global_step) * alignment_loss
+        return rated, tf.stack([loss, alignment_loss, *by_layer])
+
+
+class Validation:
+    """Sums over a batch of what validation measures, examples of weight 0 left out.
+
+    Args:
+        model: ends in logits.
+    """
+
+    measured: ClassVar[tuple[str, ...]] = ("val_loss", "val_top1", "val_top5")
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Measures a batch.
+
+        Args:
+            images: this replica's batch.
+            labels: int32 `[batch]`.
+            weights: float32 `[batch]`, 1 or 0.
+
+        Returns:
+            float32: summed cross-entropy, examples right, examples right among the first five, and
+            the number of examples.
+        """
+        logits = tf.cast(self.model(images, training=False), "float32")
+        right = tf.gather(logits, labels, batch_dims=1)[:, None]
+        rank = tf.reduce_sum(tf.cast(logits > right, "float32"), axis=1)
+        # Of equal logits the first class wins, as in argmax.
+        classes = tf.range(logits.shape[1], dtype=labels.dtype)[None, :]
+        tied = tf.logical_and(logits == right, classes < labels[:, None])
+        rank += tf.reduce_sum(tf.cast(tied, "float32"), axis=1)
+        values = [
+            tf.where(weights > 0.0, _cross_entropy(labels, logits), 0.0),
+            weights * tf.cast(rank < 1.0, "float32"),
+            weights * tf.cast(rank < 5.0, "float32"),
+            weights,
+        ]
+        return tf.stack([tf.reduce_sum(value) for value in values])
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

@@ -1,0 +1,105 @@
+"""The one table of what the common tests run over: every rule's variants and every layer's."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from neural_alignment import alignments, layers
+
+_NOISE = {"input_distribution": "normal", "input_stddev": 0.5}
+_PATHS = {"use_bias_forward": True, "use_bias_backward": True, "activation_forward": True}
+
+# Options by variant; the part before the first ":" is the rule's name.
+RULES: dict[str, dict[str, Any]] = {
+    "feedback": {},
+    "feedback:sparse": {"density": 0.25},
+    "symmetric": {},
+    "symmetric:forward": {"update_forward": True},
+    "activation": {},
+    "activation:noise": _NOISE | _PATHS | {"activation_backward": True},
+    "activation:standardized": _PATHS
+    | {"normalize_input": True, "normalize_forward_output": True, "normalize_backward_output": True},
+    "mirror": {},
+    "mirror:forward": {"update_forward": True, "use_bias_backward": True},
+    "mirror:noise": _PATHS
+    | {"input_distribution": "uniform", "batch_center_forward_output": True},
+    "mirror:average": {"average_positions": True, "density": 0.5},
+    "information": {},
+    "information:reversal": {"reconstruction_reversal": True, "update_forward": True},
+    "information:amp": {"reconstruction_amp": True, "use_sparse": True},
+    "information:reversal_amp": _NOISE
+    | {"reconstruction_reversal": True, "reconstruction_amp": True, "center_backward_output": True},
+    "kolen_pollack": {},
+    "kolen_pollack:forward": {"update_forward": True, "density": 0.5},
+    "sign_symmetry": {},
+    "sign_symmetry:batch_random": {"magnitude": "batch_random"},
+    "sign_symmetry:fixed_random": {"magnitude": "fixed_random", "density": 0.5},
+    "product": {},
+    "product:orthogonal": {"feedback": "orthogonal", "expansion": 2.5},
+    "product:identity": {"feedback": "identity", "expansion": 1.0},
+    "product:sparse": {"density": 0.5, "expansion": 3.0, "update_forward": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    """A layer's class, its arguments and the shape of an input, the batch first."""
+
+    cls: type
+    arguments: dict[str, Any]
+    input_shape: tuple[int, ...]
+
+    def make(self, alignment: Any, **changes: Any) -> Any:
+        return self.cls(**{**self.arguments, "alignment": alignment, **changes})
+
+    @property
+    def stock(self) -> type:
+        """Keras's class that ours extends."""
+        return next(c for c in self.cls.__mro__ if c.__module__.startswith("keras.src.layers"))
+
+
+_SHARED = {"activation": "tanh", "bias_initializer": "random_normal"}
+
+
+def _case(cls: type, input_shape: tuple[int, ...], **arguments: Any) -> LayerCase:
+    return LayerCase(cls, _SHARED | arguments, input_shape)
+
+
+LAYERS: dict[str, LayerCase] = {
+    "dense": _case(layers.Dense, (3, 5), units=4),
+    "dense_rank3": _case(layers.Dense, (3, 2, 5), units=4),
+    "conv1d": _case(layers.Conv1D, (3, 7, 2), filters=4, kernel_size=3, strides=2, padding="same"),
+    "conv1d_causal": _case(
+        layers.Conv1D, (3, 7, 2), filters=4, kernel_size=2, padding="causal", dilation_rate=2
+    ),
+    "conv2d_same": _case(
+        layers.Conv2D, (3, 6, 5, 2), filters=4, kernel_size=3, strides=2, padding="same"
+    ),
+    "conv2d_valid": _case(
+        layers.Conv2D, (3, 6, 5, 2), filters=4, kernel_size=(3, 2), strides=(1, 2)
+    ),
+    "conv2d_dilated": _case(
+        layers.Conv2D, (3, 6, 5, 2), filters=4, kernel_size=2, dilation_rate=2, padding="same"
+    ),
+    "conv3d": _case(layers.Conv3D, (3, 3, 4, 3, 2), filters=3, kernel_size=2, padding="same"),
+    # Keras compiles these with XLA at every eager call on a CPU.
+    "conv2d_groups": _case(layers.Conv2D, (3, 4, 4, 4), filters=4, kernel_size=2, groups=2),
+    "conv2d_first": _case(
+        layers.Conv2D, (3, 2, 4, 4), filters=3, kernel_size=2, data_format="channels_first"
+    ),
+}
+
+COMPILED_BY_KERAS = ("conv2d_groups", "conv2d_first")
+
+PLAIN_RULES = tuple(name for name in RULES if ":" not in name)
+
+
+def rule(variant: str) -> alignments.Alignment:
+    """The rule object of a variant."""
+    return alignments.get({"name": variant.partition(":")[0], **RULES[variant]})
+
+
+def draw(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """A float32 normal array."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")

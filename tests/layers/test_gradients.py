@@ -1,0 +1,327 @@
+"""Which gradient flows where, for every rule and layer, against float64 NumPy."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_alignment import alignments, layers
+from neural_alignment.layers import training_step
+from tests.alignments import reference
+from tests.layers.conformance import COMPILED_BY_KERAS, LAYERS, PLAIN_RULES, RULES, draw, rule
+from tests.layers.measure import built, measure, numpy, output_shape
+
+STEP, SEED = 7, 3
+
+# Layers that Keras compiles at every eager call get one rule of every kind here; all rules run
+# through them in test_conformance, compiled once.
+PAIRS = [
+    (variant, name) for name in LAYERS if name not in COMPILED_BY_KERAS for variant in RULES
+] + [(variant, "conv2d_groups") for variant in ("information:amp", "mirror:forward", "product")]
+EVERY_PAIR = pytest.mark.parametrize(("variant", "name"), PAIRS)
+
+
+@functools.cache
+def call(variant, name):
+    """Layer, input, upstream error and what a call of it gave."""
+    case = LAYERS[name]
+    layer = built(case, rule(variant))
+    x, dy = draw(case.input_shape), draw(output_shape(case), seed=1)
+    return layer, x, dy, measure(layer, tf.constant(x), dy, STEP, SEED)
+
+
+def weights(layer):
+    return {w.name: np.asarray(w.value, "float64") for w in layer.weights if w.dtype != "int32"}
+
+
+def backward_kernel(layer, values):
+    """B from the weights; for rules that derive it from W, as the layer gives it."""
+    mask = values.get("backward_mask", 1.0)
+    if layer.alignment.name == "product":
+        return (values["backward_kernel_r"] * mask) @ values["backward_kernel_q"]
+    if layer.alignment.name == "sign_symmetry":
+        with training_step(STEP, SEED):
+            return numpy(layer.backward_kernel_value())
+    return values["backward_kernel"] * mask
+
+
+def noise(layer, shape):
+    distribution = getattr(layer.alignment, "input_distribution", None)
+    if distribution is None:
+        return None
+    with training_step(STEP, SEED):
+        seed = layer._noise_seed(training=False)
+    words = shape if distribution == "uniform" else (2, (np.prod(shape) + 1) // 2)
+    bits = tf.random.stateless_uniform(
+        words, seed, minval=None, maxval=None, dtype="uint32", alg="philox"
+    )
+    return reference.noise(layer.alignment, shape, bits.numpy())
+
+
+def bias_for_outputs(layer, values):
+    bias = values["bias"]
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return bias.reshape(-1, *(1,) * layer.rank) if first else bias
+
+
+def reference_loss(layer, x, values):
+    mask = values.get("backward_mask", 1.0)
+    return reference.alignment_loss(
+        layer.alignment,
+        reference.Map(layer),
+        x.astype("float64"),
+        values["kernel"],
+        backward_kernel(layer, values),
+        bias=bias_for_outputs(layer, values),
+        activation=layer.activation.__name__,
+        noise=noise(layer, x.shape),
+        r=values["backward_kernel_r"] * mask if "backward_kernel_r" in values else None,
+    )
+
+
+def assert_slopes(function, values, name, gradient, rng, rtol=2e-5):
+    """The gradient's products with random directions are the function's slopes along them."""
+    for _ in range(3):
+        direction = rng.normal(size=values[name].shape)
+        expected = reference.slope(
+            lambda at: function({**values, name: at}), values[name], direction  # noqa: B023
+        )
+        scale = np.abs(gradient * direction).sum()
+        assert abs((gradient * direction).sum() - expected) <= rtol * scale + 1e-9, name
+
+
+@EVERY_PAIR
+def test_the_loss_reaches_the_kernels_only(variant, name):
+    layer, _, _, measured = call(variant, name)
+    reached = {key for key, g in measured.of_r.items() if g is not None and np.any(g)}
+    if not layer.alignment.has_loss:
+        assert measured.loss is None
+        assert not reached
+        return
+    is_product = layer.alignment.name == "product"
+    expected = {"backward_kernel_r" if is_product else "backward_kernel"}
+    if layer.alignment.update_forward:
+        expected.add("kernel")
+    # A factor, mask or input that gets zeros is not reached, and costs a gradient all the same.
+    for never in {"x", "bias", "kernel"} - expected:
+        assert measured.of_r[never] is None, never
+    assert reached - {"backward_mask", "backward_kernel_q"} == expected
+
+
+@EVERY_PAIR
+def test_the_error_goes_back_through_the_backward_kernel(variant, name):
+    layer, x, dy, measured = call(variant, name)
+    values, linear = weights(layer), reference.Map(layer)
+    outputs = linear.apply(x.astype("float64"), values["kernel"])
+    outputs = np.tanh(outputs + bias_for_outputs(layer, values))
+    np.testing.assert_allclose(measured.outputs, outputs, rtol=1e-5, atol=1e-6)
+
+    upstream = dy * (1.0 - outputs**2)
+    through_b = linear.transpose(x.shape, backward_kernel(layer, values), upstream)
+    np.testing.assert_allclose(measured.of_j["x"], through_b, rtol=1e-4, atol=1e-5)
+    through_w = linear.transpose(x.shape, values["kernel"], upstream)
+    assert np.abs(measured.of_j["x"] - through_w).max() > 0.1 * np.abs(through_w).max()
+
+
+@EVERY_PAIR
+def test_the_forward_kernel_learns_as_in_backpropagation(variant, name):
+    layer, x, dy, measured = call(variant, name)
+    values, linear = weights(layer), reference.Map(layer)
+
+    def j(values):
+        outputs = linear.apply(x.astype("float64"), values["kernel"])
+        return (dy * np.tanh(outputs + bias_for_outputs(layer, values))).sum()
+
+    rng = np.random.default_rng(2)
+    for key in ("kernel", "bias"):
+        assert_slopes(j, values, key, numpy(measured.of_j[key]), rng)
+
+
+@EVERY_PAIR
+def test_a_tied_gradient_and_no_other_reaches_the_backward_kernel(variant, name):
+    layer, _, _, measured = call(variant, name)
+    values = weights(layer)
+    own = {key for key in values if key.startswith("backward_")}
+    if layer.alignment.name in ("kolen_pollack", "product"):
+        tied = numpy(measured.of_j["kernel"])
+        trained = "backward_kernel"
+        if layer.alignment.name == "product":
+            tied = tied @ values["backward_kernel_q"].T
+            trained = "backward_kernel_r"
+        tied = tied * values.get("backward_mask", 1.0)
+        np.testing.assert_allclose(measured.of_j[trained], tied, rtol=1e-5, atol=1e-6)
+        assert np.any(tied)
+    else:
+        assert [measured.of_j[key] for key in own] == [None] * len(own)
+
+
+@EVERY_PAIR
+def test_the_loss_and_its_gradients_are_those_of_the_equations(variant, name):
+    layer, x, _, measured = call(variant, name)
+    if not layer.alignment.has_loss:
+        return
+    values = weights(layer)
+    np.testing.assert_allclose(measured.loss, reference_loss(layer, x, values), rtol=2e-5)
+    assert measured.loss.dtype == "float32"
+    rng = np.random.default_rng(4)
+    trained = {"kernel", "backward_kernel", "backward_kernel_r"} & set(values)
+    for key in sorted(trained):
+        if measured.of_r[key] is not None:
+            gradient = numpy(measured.of_r[key])
+            assert_slopes(lambda v: reference_loss(layer, x, v), values, key, gradient, rng)
+
+
+SWITCHES = (
+    "use_bias_forward",
+    "use_bias_backward",
+    "activation_forward",
+    "activation_backward",
+    "center_input",
+    "normalize_input",
+    "batch_center_backward_input",
+    "center_forward_output",
+    "normalize_forward_output",
+    "batch_center_forward_output",
+    "center_backward_output",
+    "normalize_backward_output",
+)
+
+
+def option_sets():
+    """Every switch alone, and random combinations with and without noise and update_forward."""
+    sets = [{switch: True} for switch in SWITCHES]
+    rng = np.random.default_rng(0)
+    for i in range(14):
+        chosen = {switch: True for switch in SWITCHES if rng.random() < 0.4}
+        noise = {"input_distribution": ("normal", "uniform")[i % 2], "input_stddev": 0.7}
+        extra = {"activation_fn_override": "sigmoid"} if i % 3 == 0 else {}
+        sets.append(chosen | extra | {"update_forward": i % 4 < 2} | (noise if i % 5 < 2 else {}))
+    return sets
+
+
+PROJECTING = {
+    "activation": {},
+    "mirror": {"average_positions": True},
+    "information": {},
+    "information:reversal": {"reconstruction_reversal": True},
+    "information:amp": {"reconstruction_amp": True},
+    "information:reversal_amp": {"reconstruction_amp": True, "reconstruction_reversal": True},
+    "information:sparse": {"use_sparse": True},
+}
+
+
+@pytest.mark.parametrize("options", option_sets(), ids=lambda o: "-".join(o) or "none")
+@pytest.mark.parametrize("variant", PROJECTING)
+def test_every_option_against_the_equations(variant, options):
+    """Dense and a strided convolution by turns, with coefficients that weigh the terms alike."""
+    case = LAYERS["dense" if len(options) % 2 else "conv2d_same"]
+    alignment = alignments.rule(variant.partition(":")[0])(**PROJECTING[variant], **options)
+    names = alignment.coefficient_names()
+    alignment = alignment.replace(**dict(zip(names, (0.3, 0.7, 0.05), strict=False)))
+    layer = built(case, alignment)
+    x = draw(case.input_shape) + 0.5
+    measured = measure(layer, tf.constant(x), draw(output_shape(case), 1), STEP, SEED)
+    values = weights(layer)
+    np.testing.assert_allclose(measured.loss, reference_loss(layer, x, values), rtol=5e-5)
+    rng = np.random.default_rng(4)
+    for key in ("backward_kernel", "kernel")[: 1 + alignment.update_forward]:
+        gradient = numpy(measured.of_r[key])
+        assert_slopes(lambda v: reference_loss(layer, x, v), values, key, gradient, rng, 1e-4)
+
+
+def numerical_error(layer, key, x, dy):
+    """Largest relative error of J's slopes along random directions, in float64."""
+    measured = measure(layer, tf.constant(x), dy, STEP, SEED)
+    gradient, kernel = numpy(measured.of_j[key]), layer.kernel.numpy()
+
+    def j(at):
+        if key == "kernel":
+            layer.kernel.assign(at)
+        with training_step(STEP, SEED):
+            outputs = layer(at if key == "x" else x, training=True)
+        return float(tf.reduce_sum(outputs * dy))
+
+    errors = []
+    for seed in range(2):
+        at = x if key == "x" else kernel
+        direction = np.random.default_rng(seed).normal(size=at.shape)
+        expected = reference.slope(j, at, direction, 1e-5)
+        layer.kernel.assign(kernel)
+        errors.append(abs((gradient * direction).sum() - expected) / abs(expected))
+    return max(errors)
+
+
+@pytest.mark.parametrize("name", ["dense_rank3", "conv1d_causal", "conv2d_same", "conv3d"])
+@pytest.mark.parametrize(
+    "variant", [v for v in RULES if v in PLAIN_RULES or v.startswith(("sign", "product"))]
+)
+def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, name):
+    case = LAYERS[name]
+    layer = built(case, rule(variant), dtype="float64")
+    x, dy = draw(case.input_shape).astype("float64"), draw(output_shape(case), 1).astype("float64")
+    assert numerical_error(layer, "x", x, dy) > 1e-2
+    assert numerical_error(layer, "kernel", x, dy) < 1e-7
+    with training_step(STEP, SEED):
+        layer.kernel.assign(layer.backward_kernel_value())
+    assert numerical_error(layer, "x", x, dy) < 1e-7
+
+
+@pytest.mark.parametrize("variant", [v for v in RULES if not v.endswith(":identity")])
+@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+def test_fresh_layers_have_different_kernels(variant, name):
+    case = LAYERS[name]
+    shared = keras.initializers.GlorotNormal()
+    for initializer in (None, keras.initializers.HeUniform(seed=5), shared):
+        chosen = {} if initializer is None else {"kernel_initializer": initializer}
+        pair = [case.make(rule(variant), **chosen) for _ in range(2)]
+        for layer in pair:
+            layer.build(case.input_shape)
+            kernel, backward = layer.kernel.numpy(), layer.backward_kernel_value().numpy()
+            differs = kernel != backward
+            assert differs.mean() > 0.9
+            assert not np.array_equal(kernel, backward)
+        if initializer is None and rule(variant).trains_backward_kernel:
+            first, second = (layer.backward_kernel_value().numpy() for layer in pair)
+            assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("initializer", ["glorot_uniform", "seeded", "shared"])
+def test_backward_kernels_are_uncorrelated_with_kernels(initializer):
+    """Not only unequal: the angle of large random kernels is close to a right one."""
+    made = {
+        "glorot_uniform": "glorot_uniform",
+        "seeded": keras.initializers.VarianceScaling(seed=0),
+        "shared": keras.initializers.RandomNormal(seed=keras.random.SeedGenerator(0)),
+    }[initializer]
+    for variant in ("feedback", "symmetric", "product"):
+        layer = layers.Dense(80, alignment=variant, kernel_initializer=made)
+        layer.build((None, 100))
+        w, b = layer.kernel.numpy().ravel(), layer.backward_kernel_value().numpy().ravel()
+        assert abs(np.corrcoef(w, b)[0, 1]) < 0.05
+        np.testing.assert_allclose(b.std(), w.std(), rtol=0.15)
+
+
+def test_tie_grad_of_the_operations():
+    """Without tie_grad the backward kernel gets no gradient at all, with it the filter's."""
+    x, w, b = draw((2, 5)), draw((5, 3), 1), draw((5, 3), 2)
+    dy = draw((2, 3), 3)
+    for tie in (False, True):
+        tensors = [tf.constant(t) for t in (x, w, b)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = layers.matmul(*tensors, tie_grad=tie)
+        dx, dw, db = tape.gradient(outputs, tensors, dy)
+        np.testing.assert_allclose(outputs, x @ w, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(dx, dy @ b.T, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(dw, x.T @ dy, rtol=1e-5, atol=1e-6)
+        if tie:
+            np.testing.assert_array_equal(db, dw)
+        else:
+            assert db is None
+
+
+def test_kernels_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"forward kernel's shape \(5, 3\). Received: \(3, 5\)"):
+        layers.matmul(draw((2, 5)), draw((5, 3)), draw((3, 5)))

@@ -1,0 +1,14 @@
+import pytest
+import tensorflow as tf
+
+# Before any test uses a device, as TensorFlow cannot split one afterwards.
+_CPU = tf.config.list_physical_devices("CPU")[0]
+if tf.config.get_logical_device_configuration(_CPU) is None:
+    tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture
+def two_cpus():
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    assert len(names) >= 2, "the process must start with two logical CPU devices"
+    return names[:2]

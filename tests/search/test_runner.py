@@ -1,0 +1,250 @@
+"""The runner: trials that go wrong, devices, resume to the same trials."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from neural_alignment.search import devices, processes
+from neural_alignment.search import plan as plans
+from neural_alignment.search.forkserver import ForkServer
+from neural_alignment.search.processes import ScriptLauncher
+from neural_alignment.search.store import Store
+from neural_alignment.search.trial import Interrupted, Note
+from tests.search.support import fake_space, faulty_space, make_plan, run
+
+
+@pytest.fixture(params=["script", "fork"])
+def launcher(request, tmp_path):
+    """Both ways to start a trial; the runner closes them."""
+    if request.param == "script":
+        return ScriptLauncher()
+    return ForkServer((), {}, tmp_path / "preload.log")
+
+
+def starts(store, trial):
+    """How often the trial was started."""
+    return len((store.run_directory(trial) / "starts.txt").read_text().splitlines())
+
+
+def test_every_way_to_fail_is_recorded_with_its_reason(tmp_path, launcher):
+    faults = ("none", "segfault", "nan", "nan_exit", "disk", "error", "silent", "hang")
+    plan = make_plan(faulty_space(*faults), algorithm="random", seed=1)
+    store = run(tmp_path / "s", plan, 30, parallel=2, time_limit=1.0, launcher=launcher)
+    found = {record.settings["fault"]: record for record in store.records}
+    assert set(found) == set(faults)
+    reasons = {fault: record.reason for fault, record in found.items()}
+    assert reasons == {
+        "none": None,
+        "segfault": "crashed: SIGSEGV",
+        "nan": "diverged: loss is nan in epoch 2",
+        "nan_exit": "diverged: The loss is not finite at step 20: loss nan, layer dense_1.",
+        "disk": "disk full: OSError: [Errno 28] No space left on device",
+        "error": "exit code 1: ValueError: Expected sense. Received none.",
+        "silent": "no metrics: metrics.csv has no val_top1",
+        "hang": "time limit: still running after 1 s",
+    }
+    assert all((record.score is None) == (record.state == "failed") for record in store.records)
+    assert found["hang"].seconds >= 1.0
+    assert sorted(record.trial for record in store.records) == list(range(30))
+
+
+def test_the_score_is_the_last_epoch_s(tmp_path):
+    store = run(tmp_path, make_plan(fake_space()), 2)
+    for record in store.records:
+        x, y = record.settings["x"], record.settings["y"]
+        assert record.score == pytest.approx(1.0 - (x - 0.3) ** 2 - (0.1 * y) ** 2)
+
+
+def test_a_run_that_stops_early_has_no_score(tmp_path):
+    plan = dataclasses.replace(make_plan(fake_space()), max_epochs=3)
+    store = Store(tmp_path)
+    store.create()
+    workdir = store.run_directory(0)
+    workdir.mkdir()
+    (workdir / "metrics.csv").write_text("epoch,loss,val_top1\n1,0.1,0.5\n2,0.1,0.5\n3,0.")
+    from neural_alignment.search.trial import judge
+
+    note = plan.note(0, {"x": 0.0, "y": 1.0, "switch": True})
+    assert judge(store, note, 0, 1.0).reason == "no metrics: metrics.csv has 2 of 3 epochs"
+
+
+def test_20_and_20_resumed_are_the_same_40(tmp_path):
+    plan = make_plan(fake_space(), startup=10)
+
+    def forks():
+        return ForkServer((), {}, tmp_path / "preload.log")
+
+    straight = run(tmp_path / "a", plan, 40, launcher=forks())
+    run(tmp_path / "b", plan, 20, launcher=forks())
+    resumed = run(tmp_path / "b", plan, 40, launcher=forks())
+
+    def told(store):
+        return [(r.trial, r.state, r.score, r.settings, r.flags, r.reason) for r in store.records]
+
+    assert len(straight.records) == 40
+    assert told(straight) == told(resumed)
+    assert all(starts(resumed, trial) == 1 for trial in range(40))
+
+
+def test_devices_and_threads():
+    slots = devices.assign(("0", "1"), (), 3)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "0"]
+    assert devices.assign(("cpu",), (), 1)[0].environment == {"CUDA_VISIBLE_DEVICES": "-1"}
+    assert devices.assign((), (), 1)[0].environment == {}
+    tpu = devices.assign((), ("a", "b"), 2)
+    assert [slot.flags for slot in tpu] == [
+        {"strategy": "tpu", "tpu_name": "a"},
+        {"strategy": "tpu", "tpu_name": "b"},
+    ]
+    share = devices.thread_share(10**6)
+    assert share["TF_NUM_INTRAOP_THREADS"] == share["OMP_NUM_THREADS"] == "1"
+    assert devices.thread_share(1) == {}
+
+
+def test_each_trial_has_a_device_of_its_own(tmp_path, launcher):
+    from neural_alignment.search.runner import Runner
+    from tests.search.support import FAKE
+
+    store = Store(tmp_path / "s")
+    store.create()
+    most = []
+    Runner(
+        store,
+        make_plan(fake_space(epoch_seconds=0.1)),
+        FAKE,
+        launcher,
+        devices.assign(("0", "1"), (), 2),
+        0.0,
+        lambda store, running: most.append(sorted(trial.device.name for trial in running)),
+    ).run(6)
+    assert max(map(len, most)) == 2
+    assert all(len(set(names)) == len(names) for names in most)
+    used = {
+        (store.run_directory(trial) / "starts.txt").read_text().split()[1] for trial in range(6)
+    }
+    assert used == {"0", "1"}
+
+
+def sleeper():
+    """A process in a group of its own that outlives whoever asked for it."""
+    return subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+
+def test_an_orphan_is_ended_before_its_trial_goes_on(tmp_path):
+    import socket
+
+    plan = make_plan(fake_space())
+    store = Store(tmp_path)
+    store.create()
+    orphan, stranger = sleeper(), sleeper()
+    settings = {"x": 0.5, "y": 1.0, "switch": True}
+    for trial, (process, identity) in enumerate(
+        [(orphan, processes.identity(orphan.pid)), (stranger, "started at another time")]
+    ):
+        owner = {"host": socket.gethostname(), "pid": process.pid, "identity": identity}
+        note = plan.note(trial, settings)
+        Note(**{**dataclasses.asdict(note), "process": owner}).save(store)
+    try:
+        waiting = plans.resume(store, plan)
+        assert [note.trial for note in waiting] == [0, 1]
+        assert waiting[0].settings == settings
+        assert orphan.wait(5) == -signal.SIGKILL
+        # A process that only has the same pid is let alone.
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_trial_whose_record_was_lost_is_taken_up(tmp_path):
+    plan = make_plan(faulty_space("none", "error"), algorithm="random")
+    store = run(tmp_path, plan, 6)
+    whole = store.trials_file.read_bytes()
+    assert {record.state for record in store.records} == {"done", "failed"}
+    for kept in (5, 3):
+        lines = whole.splitlines(keepends=True)
+        store.trials_file.write_bytes(b"".join(lines[:kept]) + lines[kept][:-9])
+        run(tmp_path, plan, 6)
+        assert store.trials_file.read_bytes() == whole
+    # A trial that had its last epoch, but whose search died before it noticed.
+    done = next(record for record in store.records if record.state == "done")
+    store.trials_file.write_bytes(
+        b"".join(line for line in lines if b'"trial": %d,' % done.trial not in line)
+    )
+    Note.load(store, done.trial)
+    plan.note(done.trial, done.settings).save(store)
+    again = run(tmp_path, plan, 6)
+    assert next(r for r in again.records if r.trial == done.trial).score == done.score
+    assert all(starts(store, trial) == 1 for trial in range(6))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_search_that_is_told_to_stop_ends_its_trials(tmp_path, launcher, number):
+    plan = make_plan(fake_space(epoch_seconds=0.4))
+    pids = []
+
+    def tell(store, running):
+        if len(store.records) == 1 and running and not pids:
+            pids.append(running[0].process.pid)
+            time.sleep(0.6)
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=signal.Signals(number).name):
+        run(tmp_path / "s", plan, 3, display=tell, launcher=launcher)
+    assert processes.identity(pids[0]) is None
+    store = Store(tmp_path / "s")
+    store.read()
+    assert len(store.records) == 1 and list(store.unrecorded()) == [1]
+    store = run(tmp_path / "s", plan, 3)
+    assert [record.state for record in store.records] == ["done"] * 3
+    assert [starts(store, trial) for trial in range(3)] == [1, 2, 1]
+
+
+def test_what_a_trial_leaves_running_is_ended(tmp_path, launcher):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import subprocess, sys\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "print(child.pid, flush=True)\n"
+    )
+    process = launcher.start([str(script)], {}, tmp_path / "log")
+    while process.wait(1.0) is None:
+        continue
+    child = int((tmp_path / "log").read_text())
+    deadline = time.monotonic() + 5
+    while processes.identity(child) is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes.identity(child) is None
+    launcher.close()
+
+
+def test_a_fork_is_as_good_as_a_new_interpreter(tmp_path, launcher):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, os, sys, threading, time\n"
+        "atexit.register(lambda: print('at exit', flush=True))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('thread', flush=True))).start()\n"
+        "print(__name__, sys.argv, sys.path[0], os.environ['COLOUR'], sys.stdin.read() == '')\n"
+        "sys.exit(7)\n"
+    )
+    process = launcher.start([str(script), "--a=1"], {"COLOUR": "blue"}, tmp_path / "log")
+    while process.wait(1.0) is None:
+        continue
+    assert process.poll() == 7
+    assert (tmp_path / "log").read_text().splitlines() == [
+        f"__main__ {[str(script), '--a=1']} {tmp_path} blue True",
+        "thread",
+        "at exit",
+    ]
+    launcher.close()
+
+
+def test_a_server_that_cannot_import_is_reported(tmp_path):
+    server = ForkServer(("no_such_module",), {}, tmp_path / "preload.log")
+    with pytest.raises(RuntimeError, match="preload.log.*--nopreload"):
+        run(tmp_path / "s", make_plan(fake_space()), 1, launcher=server)
+    assert "no_such_module" in (tmp_path / "preload.log").read_text()
