@@ -67,7 +67,8 @@ def main(argv: list[str]) -> None:
 
     values = flags.FLAGS
     total = values.warm_up + values.batches
-    options = {"preprocessing": values.preprocessing, "image_size": values.image_size}
+    names = ("preprocessing", "image_size", "num_train", "num_validation")
+    options = {name: values[name].value for name in names}
     with contextlib.ExitStack() as stack:
         folder = values.data_dir
         if folder is None:
@@ -85,19 +86,21 @@ def main(argv: list[str]) -> None:
                 f"{folder}, for the batches asked for. Received: {data.num_train}."
             )
         size = data.image_shape[0]
-        print(f"{values.preprocessing}, {size} px, batch {values.batch_size}, {os.cpu_count()} cores")
+        print(
+            f"{values.preprocessing}, {size} px, batch {values.batch_size}, {os.cpu_count()} cores"
+        )
 
         start = time.perf_counter()
         shards = [tfrecords.index_shard(shard.path) for shard in data.shards["train"]]
         records = sum(shard.records for shard in shards)
         print(f"check       {records / (time.perf_counter() - start):10.0f} records/s")
 
-        skipped = values.batch_size * total
+        skipped = min(total, data.steps_per_epoch(values.batch_size))
+        batches = iter(data.train(values.batch_size, 0, 0, skip_batches=skipped))
         start = time.perf_counter()
-        steps = data.steps_per_epoch(values.batch_size)
-        for _ in data.train(values.batch_size, 0, 0, skip_batches=min(total, steps)).take(1):
-            pass
-        print(f"skip        {skipped / (time.perf_counter() - start):10.0f} records/s")
+        next(batches, None)
+        rate = values.batch_size * skipped / (time.perf_counter() - start)
+        print(f"skip        {rate:10.0f} records/s")
 
         for split, batches in (
             ("train", data.train(values.batch_size, epoch=0, seed=0)),
@@ -115,6 +118,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "folder of TFRecords; made for the run by default")
     flags.DEFINE_enum("preprocessing", "resnet", ["resnet", "inception"], "which to measure")
     flags.DEFINE_integer("image_size", None, "pixels a side; the preprocessing's own by default")
+    flags.DEFINE_integer("num_train", None, "images there are, if not all of ImageNet's")
+    flags.DEFINE_integer("num_validation", None, "the same for validation")
     flags.DEFINE_integer("batch_size", 256, "images of a batch", lower_bound=1)
     flags.DEFINE_integer("warm_up", 2, "batches before the clock starts", lower_bound=0)
     flags.DEFINE_integer("batches", 10, "batches that are timed", lower_bound=1)

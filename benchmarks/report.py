@@ -43,7 +43,7 @@ class _Contestants:
         self.floors[name] = floor
 
         def run() -> None:
-            step(*self._batch).numpy()  # waits for the step
+            step(*self._batch)[0].numpy()  # waits for the step
 
         for _ in range(_WARM_UP):
             run()
@@ -118,9 +118,7 @@ def compare_losses(
         for label, split in zip(pairs[-1], (False, True), strict=True):
             contestants.add(label, network.build(rule), 1.0, split)
     if not pairs:
-        raise ValueError(
-            f"Expected a rule with an alignment loss. Received: {', '.join(rules)}"
-        )
+        raise ValueError(f"Expected a rule with an alignment loss. Received: {', '.join(rules)}")
     seconds = timing.interleave(contestants.runs, rounds, calls)
     return _title(model, batch, rounds, jit) + "\n".join(
         _rows(contestants, seconds, pair[0], list(pair)) for pair in pairs

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from neural_alignment import layers, optimizers
 
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Step = Callable[[tf.Tensor, tf.Tensor], list[tf.Tensor]]
 
 
 def training_step(model: keras.Model, jit: bool = False, split: bool = False) -> Step:
@@ -21,33 +21,32 @@ def training_step(model: keras.Model, jit: bool = False, split: bool = False) ->
         split: an optimizer for each of the two losses; the model's rule must have an R.
 
     Returns:
-        A `tf.function` of images and labels that gives J.
+        A `tf.function` of images and labels that gives the losses, R among them: a trainer logs it.
     """
     variables = model.trainable_variables
     rules = [_momentum(variables) for _ in range(1 + split)]
     global_step = tf.Variable(0, dtype=tf.int64)
 
-    def losses(batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def losses(batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         images, labels = batch
         with layers.training_step(global_step, seed=0) as collected:
             logits = model(images, training=True)
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        loss = tf.add_n([tf.reduce_mean(errors), *model.losses])  # with weight decay
-        alignment_losses = [value for _, value in collected.losses]
-        if split:
-            return [loss, tf.add_n(alignment_losses)], loss
-        return [tf.add_n([loss, *alignment_losses])], loss
+        logged = [tf.add_n([tf.reduce_mean(errors), *model.losses])]  # with weight decay
+        if collected.losses:
+            logged.append(tf.add_n([value for _, value in collected.losses]))
+        return logged if split else [tf.add_n(logged)], logged
 
     @tf.function(jit_compile=jit)
-    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        _, loss = optimizers.minimize(losses, (images, labels), rules, variables)
+    def step(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+        _, logged = optimizers.minimize(losses, (images, labels), rules, variables)
         global_step.assign_add(1)
-        return loss
+        return logged
 
     return step
 
 
 def _momentum(variables: list[keras.Variable]) -> keras.optimizers.Optimizer:
-    optimizer = keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True)
+    optimizer = optimizers.get("momentum", learning_rate=1e-3)
     optimizer.build(variables)
     return optimizer

@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
         _run(values)
     except (ValueError, OSError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on with the first unfinished shard.")
 
 
 def _run(values: flags.FlagValues) -> None:

@@ -18,6 +18,25 @@ Coefficient = float | Callable[[Any], Any]
 
 _RULES: dict[str, type[Alignment]] = {}
 
+# Keras's elementwise activations, named here so that options are checked without importing Keras.
+_ACTIVATIONS = (
+    "linear",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "hard_sigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "exponential",
+)
+
 
 def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field that is an option of a rule.
@@ -331,7 +350,7 @@ class ProjectionAlignment(LayerwiseAlignment):
     activation_forward: bool = option(False, "apply the activation to the forward projection")
     activation_backward: bool = option(False, "apply the activation to the backward projection")
     activation_fn_override: str | None = option(
-        None, "activation of the projections in place of the layer's own"
+        None, "activation of the projections in place of the layer's own", _ACTIVATIONS
     )
     center_forward_output: bool = option(
         False, "subtract each example's mean from the forward output"

@@ -439,9 +439,9 @@ def check(
 ) -> tuple[Shard, ...]:
     """Indexes the shards of a split, and finds what is wrong with them before step 1.
 
-    Every record's frame and label are looked at, no image: about 25 microseconds a record on a
-    local disk (half a minute for ImageNet), the whole set read once on gs://. The index is kept as
-    index-SPLIT.json beside the shards where that folder can be written.
+    Every record's frame and label are looked at, no image: about 50 microseconds a record on a
+    local disk (a minute or two for ImageNet), the whole set read once on gs://. The index is kept
+    as index-SPLIT.json beside the shards where that folder can be written.
 
     Args:
         paths: the split's TFRecord files.

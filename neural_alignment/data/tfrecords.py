@@ -3,7 +3,7 @@
 A TFRecord file is a row of frames: length (uint64), CRC-32C of the length, payload, CRC-32C of the
 payload. The payload is a `tf.train.Example`; its label is found by walking the protocol buffer's
 fields, so an index touches a few pages of each record and decodes nothing. On a local disk this
-costs about 25 microseconds a record, once: the result is kept beside the shards where the folder
+costs about 50 microseconds a record, once: the result is kept beside the shards where the folder
 can be written. A shard on gs:// has to be read whole, once.
 """
 

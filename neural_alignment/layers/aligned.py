@@ -118,6 +118,16 @@ def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
     return tf.cast(tf.concat([drawn, tf.zeros((1,), "int32")], 0), dtype or "int32")
 
 
+def _after(inputs: tf.Tensor, variables: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The inputs, made to wait until the variables are read.
+
+    A tied gradient need not depend on the variable that it updates, and the graph optimizer may
+    drop the order between a read and an update; the package's own step has a barrier instead.
+    """
+    with tf.control_dependencies(list(variables.values())):
+        return tf.identity(inputs)
+
+
 def _fold_in_replica(base: tf.Tensor | int) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     replica = context.replica_id_in_sync_group if context else 0
@@ -187,11 +197,13 @@ class Aligned:
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if self.alignment is None:
             return super().call(inputs)
-        linear, seed = self.linear(), self._noise_seed(training)
+        seed, variables = self._noise_seed(training), self._rule_tensors()
         forward_kernel = tf.convert_to_tensor(self.kernel)
-        backward_kernel = self._backward_kernel(forward_kernel, seed)
+        backward_kernel = self.alignment.backward_kernel(forward_kernel, variables, seed)
+        if self.alignment.tie_grad and getattr(_active, "step", None) is None:
+            inputs = _after(inputs, variables)
         projection = two_kernels(
-            linear,
+            self.linear(),
             inputs,
             tf.cast(forward_kernel, self.compute_dtype),
             tf.cast(backward_kernel, self.compute_dtype),
@@ -200,9 +212,10 @@ class Aligned:
         if getattr(_active, "calls", None) is not None:
             _active.calls.append(Call(self, inputs, projection))
         if training and self.trainable and self.alignment.has_loss:
-            self._add_alignment_loss(inputs, projection, forward_kernel, backward_kernel, seed)
+            kernels = {"forward_kernel": forward_kernel, "backward_kernel": backward_kernel}
+            self._add_alignment_loss(inputs, projection, kernels, variables, seed)
         bias = self._bias_for_outputs()
-        outputs = projection if bias is None else projection + bias
+        outputs = projection if bias is None else keras.ops.add(projection, bias)
         return outputs if self.activation is None else self.activation(outputs)
 
     def backward_kernel_value(self) -> tf.Tensor:
@@ -215,11 +228,9 @@ class Aligned:
         """
         kernel = tf.convert_to_tensor(self.kernel)
         if self.alignment is not None:
-            kernel = self._backward_kernel(kernel, self._noise_seed(training=False))
+            seed = self._noise_seed(training=False)
+            kernel = self.alignment.backward_kernel(kernel, self._rule_tensors(), seed)
         return tf.cast(kernel, "float32")
-
-    def _backward_kernel(self, forward_kernel: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        return self.alignment.backward_kernel(forward_kernel, self._rule_tensors(), seed)
 
     def _rule_tensors(self) -> dict[str, tf.Tensor]:
         return {name: tf.convert_to_tensor(getattr(self, name)) for name in self._rule_variables}
@@ -241,20 +252,19 @@ class Aligned:
         self,
         inputs: tf.Tensor,
         projection: tf.Tensor,
-        forward_kernel: tf.Tensor,
-        backward_kernel: tf.Tensor,
+        kernels: dict[str, tf.Tensor],
+        variables: dict[str, tf.Tensor],
         seed: tf.Tensor | None,
     ) -> None:
         active = getattr(_active, "step", None)
         bias = self._bias_for_outputs()
         loss = self.alignment(
             tf.cast(inputs, "float32"),
-            forward_kernel=tf.cast(forward_kernel, "float32"),
-            backward_kernel=tf.cast(backward_kernel, "float32"),
+            **{name: tf.cast(kernel, "float32") for name, kernel in kernels.items()},
             linear=self.linear(),
             variables={
                 name: tf.cast(value, "float32") if value.dtype.is_floating else value
-                for name, value in self._rule_tensors().items()
+                for name, value in variables.items()
             },
             bias=None if bias is None else tf.cast(bias, "float32"),
             activation=self.activation,
@@ -281,7 +291,7 @@ class Aligned:
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(store)
         for name in self._rule_variables:
-            if name not in store:
+            if name not in store.keys():  # noqa: SIM118  (Keras 3.8's store has no `in`)
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "
                     f"(rule {self.alignment.name!r}) in the file. Received: {sorted(store.keys())}"

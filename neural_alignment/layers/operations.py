@@ -146,16 +146,30 @@ def two_kernels(
             f"{tuple(forward_kernel.shape)}. Received: {tuple(backward_kernel.shape)}"
         )
 
+    def gradients(x: tf.Tensor, w: tf.Tensor, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return (
+            linear.input_gradient(x, backward_kernel, upstream),
+            linear.kernel_gradient(x, w, upstream),
+        )
+
     @tf.custom_gradient
-    def operation(x, w, b):
+    def tied(x, w, b):
         def gradient(upstream):
-            dx = linear.input_gradient(x, b, upstream)
-            dw = linear.kernel_gradient(x, w, upstream)
-            return dx, dw, dw if tie_grad else None
+            dx, dw = gradients(x, w, upstream)
+            return dx, dw, dw
 
         return linear.apply(x, w), gradient
 
-    return operation(inputs, forward_kernel, backward_kernel)
+    # The backward kernel is not an argument here: TensorFlow passes arguments through one
+    # operation with the result, and the graph optimizer, which then takes the result to depend on
+    # the backward kernel's read, drops the order between that read and the kernel's update.
+    @tf.custom_gradient
+    def untied(x, w):
+        return linear.apply(x, w), lambda upstream: gradients(x, w, upstream)
+
+    if tie_grad:
+        return tied(inputs, forward_kernel, backward_kernel)
+    return untied(inputs, forward_kernel)
 
 
 def matmul(

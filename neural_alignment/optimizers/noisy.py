@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from neural_alignment.alignments import noise
 from neural_alignment.optimizers import validation
 
 DISTRIBUTIONS = ("normal", "uniform")
@@ -35,8 +36,10 @@ class Noisy(keras.optimizers.Optimizer):
         w <- w - update + lr * noise,    noise ~ N(0, variance) or U(-a, a), a = sqrt(3 variance)
 
     lr is the scheduled learning rate. A variable without a gradient gets no noise, one with a zero
-    gradient does. The noise is a function of seed, variable path and number of steps made, so that
-    every replica adds the same and a resumed run adds what the uninterrupted one would have.
+    gradient does. The noise is a function of the seed, the variable's place among those the
+    optimizer was built with, and the number of steps made: every replica adds the same, and a
+    resumed run what the uninterrupted one would have. (Not of the variable's path, which Keras
+    changes when it loads a model.) Two noisy optimizers of one model need different seeds.
 
     Args:
         optimizer: the optimizer inside, with a learning rate and options of its own.
@@ -111,20 +114,20 @@ class Noisy(keras.optimizers.Optimizer):
         path = self._trainable_variables[index].path
         if self.variance == 0.0 or self.apply_filter not in path:
             return
-        namesakes = sum(other.path == path for other in self._trainable_variables[:index])
-        noise = self._noise(f"{self.seed}/{path}/{namesakes}", variable.shape)
-        change = ops.cast(learning_rate, "float32") * noise
+        drawn = self._noise(f"{self.seed}/{index}", variable.shape)
+        change = ops.cast(learning_rate, "float32") * drawn
         self.assign_add(variable, ops.cast(change, variable.dtype))
 
     def _noise(self, key: str, shape: Any) -> tf.Tensor:
         digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
         step = tf.cast(tf.convert_to_tensor(self._iterations), tf.int32)
         seed = tf.stack([int.from_bytes(digest, "big", signed=True), step])
-        stddev = math.sqrt(self.variance)
+        size = (math.prod(shape),)
         if self.distribution == "normal":
-            return stddev * tf.random.stateless_normal(shape, seed, alg="philox")
-        bound = math.sqrt(3.0) * stddev
-        return tf.random.stateless_uniform(shape, seed, -bound, bound, alg="philox")
+            drawn = noise.normal(size, seed)
+        else:
+            drawn = math.sqrt(3.0) * (2.0 * noise.uniform(size, seed) - 1.0)
+        return tf.reshape(math.sqrt(self.variance) * drawn, shape)
 
     def _use_weight_decay(self, variable: Any) -> bool:
         return self.optimizer._use_weight_decay(variable)

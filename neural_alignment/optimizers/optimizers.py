@@ -198,6 +198,13 @@ def apply_gradients(
     Raises:
         ValueError: an optimizer that is not built, or clipping of scaled gradients.
     """
+    # No update before every gradient is there: the graph optimizer may drop the order between a
+    # weight's read and its first update where it wrongly takes one to imply the other.
+    computed = [g for of_loss in gradients for g in of_loss if g is not None]
+    with tf.control_dependencies(computed):
+        gradients = [
+            [None if g is None else tf.identity(g) for g in of_loss] for of_loss in gradients
+        ]
     for of_loss, optimizer in zip(gradients, optimizers, strict=True):
         if not optimizer.built:
             raise ValueError(

@@ -6,27 +6,11 @@ import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.adam import Adam
 
 Tensor = Any
-
-
-def corrections(step: Tensor, beta_1: float, beta_2: float) -> tuple[Tensor, Tensor]:
-    """The bias corrections `1 - beta_1^t` and `1 - beta_2^t`.
-
-    Args:
-        step: t, float32, from 1.
-        beta_1: in [0, 1).
-        beta_2: in (0, 1).
-
-    Returns:
-        Two float32 scalars.
-    """
-    first = -ops.expm1(step * math.log(beta_1)) if beta_1 else ops.ones_like(step)
-    return first, -ops.expm1(step * math.log(beta_2))
 
 
 def rectification(step: Tensor, beta_2: float) -> tuple[Tensor, Tensor]:
@@ -77,7 +61,7 @@ def _langevin(y: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class RAdam(keras.optimizers.Optimizer):
+class RAdam(Adam):
     """Rectified Adam (Liu et al. 2020, algorithm 2), with r_t from `rectification`.
 
         w <- w - lr r_t sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)   rho_t >= 5
@@ -105,80 +89,14 @@ class RAdam(keras.optimizers.Optimizer):
         name: str = "radam",
         **kwargs: Any,
     ) -> None:
-        super().__init__(validation.learning_rate(learning_rate), name=name, **kwargs)
-        self.beta_1 = validation.number("beta_1", beta_1, at_least=0.0, below=1.0)
-        self.beta_2 = validation.number("beta_2", beta_2, above=0.0, below=1.0)
-        self.epsilon = validation.number("epsilon", epsilon, at_least=0.0)
-
-    def build(self, variables: list[Any]) -> None:
-        """Makes the first and the second moment of every variable."""
-        if self.built:
-            return
-        super().build(variables)
-        self._momentums = [
-            self.add_variable_from_reference(variable, name="momentum") for variable in variables
-        ]
-        self._velocities = [
-            self.add_variable_from_reference(variable, name="velocity") for variable in variables
-        ]
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable."""
-        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-        index = self._get_variable_index(variable)
-        m = self.beta_1 * self._momentums[index] + (1.0 - self.beta_1) * gradient
-        v = self.beta_2 * self._velocities[index] + (1.0 - self.beta_2) * ops.square(gradient)
-        self.assign(self._momentums[index], m)
-        self.assign(self._velocities[index], v)
-        step = ops.cast(self.iterations, "float32") + 1.0
-        self.assign_sub(
-            variable,
-            adam_step(
-                m, v, step, learning_rate, self.beta_1, self.beta_2, self.epsilon, rectified=True
-            ),
+        super().__init__(
+            learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name, **kwargs
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Every constructor argument."""
-        return super().get_config() | {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-        }
-
-
-def adam_step(
-    m: Tensor,
-    v: Tensor,
-    step: Tensor,
-    learning_rate: Tensor,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    *,
-    rectified: bool,
-) -> Tensor:
-    """What Adam or RAdam subtracts from a variable.
-
-    Args:
-        m: first moment, updated.
-        v: second moment, updated.
-        step: t, float32, from 1.
-        learning_rate: scalar.
-        beta_1: in [0, 1).
-        beta_2: in (0, 1).
-        epsilon: added to the uncorrected root.
-        rectified: RAdam instead of Adam.
-
-    Returns:
-        A tensor of m's shape and dtype.
-    """
-    rate = ops.cast(learning_rate, "float32")
-    first, second = corrections(step, beta_1, beta_2)
-    scale = ops.cast(rate * ops.sqrt(second) / first, m.dtype)
-    adaptive = scale * m / (ops.sqrt(v) + epsilon)
-    if not rectified:
-        return adaptive
-    ratio, is_rectified = rectification(step, beta_2)
-    plain = ops.cast(rate / first, m.dtype) * m
-    return ops.where(is_rectified, ops.cast(ratio, m.dtype) * adaptive, plain)
+    def direction(self, m: Tensor, v: Tensor, learning_rate: Tensor) -> Tensor:
+        """What is subtracted from a variable."""
+        ratio, rectified = rectification(self.step(), self.beta_2)
+        first, _ = self.corrections()
+        plain = ops.cast(ops.cast(learning_rate, "float32") / first, m.dtype) * m
+        adaptive = super().direction(m, v, learning_rate)
+        return ops.where(rectified, ops.cast(ratio, m.dtype) * adaptive, plain)

@@ -16,9 +16,9 @@ ALIGNMENT_PATTERNS = (r"(^|/)backward_[^/]*$",)
 class RoutedOptimizer(keras.optimizers.Optimizer):
     """Routes the alignment variables to one optimizer and all others to another.
 
-    For `compile` and `fit`, where one gradient of J + R is taken: with it R's gradient, which
-    reaches the backward kernels only, is left to an optimizer of its own, as in [K] section 3. (With
-    a rule that ties the gradients, J's part for the backward kernel goes there too.)
+    For `compile` and `fit`, where one gradient of J + R is taken: R's gradient, which reaches the
+    backward kernels only, is left to an optimizer of its own, as in [K] section 3. (With a rule
+    that ties the gradients, J's part for the backward kernel goes there too.)
 
         model.compile(RoutedOptimizer(get("momentum", learning_rate=0.1), get("adam")), loss)
 

@@ -16,7 +16,9 @@ from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
 from neural_alignment.search.trial import Interrupted
 
-_PRELOADED = ("tensorflow", "keras")
+# All that a training job imports; none of it starts TensorFlow's runtime, which does not survive a
+# fork.
+_PRELOADED = ("neural_alignment.training.job",)
 
 
 def parse(argv: Sequence[str]) -> list[str]:

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.01
 # Loaded before any fork: nothing may be imported between fork and exec.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -69,11 +71,11 @@ class _Child:
         return self._process.poll()
 
     def wait(self, timeout: float) -> int | None:
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        return self.poll()
+        # Popen.wait would take the exit code before `poll` has ended the group.
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return code
 
 
 def end_with_parent(parent: int) -> None:

@@ -166,7 +166,7 @@ def plot(plan: Plan, store: Store) -> list[Path]:
         _draw_settings(figures["settings"], continuous, store.records)
     choices = importances(plan, store.records)
     if choices:
-        size = (6.5, 1.4 + 0.35 * len(choices))
+        size = (6.5, 1.6 + 0.35 * len(choices))
         figures["importance"] = Figure(figsize=size, layout="constrained")
         _draw_importance(figures["importance"], choices)
     paths = []
@@ -200,11 +200,10 @@ def _draw_best(figure, plan: Plan, records: Sequence[Record]) -> None:
             markersize=5,
             label="failed (no score)",
         )
-    axes.set_xlabel("trial")
     axes.set_ylabel("top-1 on validation")
-    axes.set_title(f"{plan.space.name}, {plan.algorithm}, seed {plan.seed}", fontsize=10)
+    axes.set_xlabel(f"trial of {plan.space.name} ({plan.algorithm}, seed {plan.seed})")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     _plain(axes)
 
 
@@ -224,7 +223,7 @@ def _draw_settings(figure, parameters: Sequence[Parameter], records: Sequence[Re
         ]
         if points:
             values, scores, trials = zip(*points, strict=True)
-            drawn = axes.scatter(values, scores, c=trials, cmap="viridis", s=16)
+            drawn = axes.scatter(values, scores, c=trials, cmap="viridis", s=16, clip_on=False)
             if position == 0:
                 figure.colorbar(drawn, ax=grid, label="trial", shrink=0.8)
         if parameter.distribution == "loguniform":
@@ -252,9 +251,9 @@ def _draw_importance(figure, choices: Sequence[Importance]) -> None:
             label=side,
         )
     axes.set_yticks(list(places), [choice.name for choice in choices])
-    axes.invert_yaxis()
+    axes.set_ylim(len(choices) - 0.5, -0.5)
     axes.set_xlabel("top-1 on validation, mean ± s.e.m.")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
     _plain(axes)

@@ -6,11 +6,12 @@ The same code runs a trial from the local runner and on a Spark worker.
 import csv
 import math
 import os
+import re
 import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from neural_alignment.search import processes
@@ -25,10 +26,13 @@ from neural_alignment.search.store import (
     read_json,
     write_json,
 )
+from neural_alignment.training.command import INTERRUPTED
 
 # A trial that is told to stop gets this long to save its state.
 GRACE_SECONDS = 20.0
 _LOG_TAIL_BYTES = 4000
+# How often a trial that something else told to stop (a preempted machine) is started again.
+_MOST_RESTARTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +106,29 @@ class RunningTrial:
     ) -> None:
         self._store = store
         self._time_limit = time_limit
+        self._script = script
+        self._launcher = launcher
+        self._restarts = 0
         self.device = device
-        flags = {**note.flags, **device.flags, "workdir": str(store.run_directory(note.trial))}
-        argv = [str(script), *command_line(flags)]
-        self.process = launcher.start(argv, device.environment, store.log_file(note.trial))
+        self.note = note
+        self._start()
         self.started = time.monotonic()
+
+    def _start(self) -> None:
+        """Starts the process, and notes which one it is."""
+        workdir = self._store.run_directory(self.trial)
+        flags = {**self.note.flags, **self.device.flags, "workdir": str(workdir)}
+        argv = [str(self._script), *command_line(flags)]
+        log = self._store.log_file(self.trial)
+        self.process = self._launcher.start(argv, self.device.environment, log)
         owner = {
             "host": socket.gethostname(),
             "pid": self.process.pid,
             "identity": processes.identity(self.process.pid) or "",
         }
-        self.note = Note(trial=note.trial, settings=note.settings, flags=note.flags, process=owner)
+        self.note = replace(self.note, process=owner)
         try:
-            self.note.save(store)
+            self.note.save(self._store)
         except StoreError:
             processes.end_group(self.process.pid)
             raise
@@ -136,12 +150,18 @@ class RunningTrial:
     def poll(self, timeout: float = 0.0) -> Record | None:
         """Its record if it has ended, or is now ended by its time limit.
 
+        A job that says it was interrupted and saved its state is started again, to go on.
+
         Args:
             timeout: Seconds to wait for its end.
         """
         code = self.process.wait(timeout) if timeout else self.process.poll()
         timed_out = code is None and 0 < self._time_limit <= self.seconds()
         if code is None and not timed_out:
+            return None
+        if code == INTERRUPTED and self._restarts < _MOST_RESTARTS:
+            self._restarts += 1
+            self._start()
             return None
         if timed_out:
             processes.end_group(self.process.pid)
@@ -150,7 +170,7 @@ class RunningTrial:
         seconds = self.seconds()
         reason = f"time limit: still running after {self._time_limit:g} s" if timed_out else None
         record = judge(self._store, self.note, code, seconds, reason)
-        Note(**{**asdict(self.note), "process": None, "outcome": asdict(record)}).save(self._store)
+        replace(self.note, process=None, outcome=asdict(record)).save(self._store)
         return record
 
     def stop(self) -> None:
@@ -245,12 +265,14 @@ def _failure(
         for name in ("loss", "alignment_loss", "val_loss", "val_top1"):
             if row.get(name) and not _finite(row[name]):
                 return f"{DIVERGED}: {name} is {row[name]} in epoch {row.get('epoch', '?')}"
-    last_line = log.strip().splitlines()[-1].strip() if log.strip() else "it printed nothing"
+    last_line = _last_words(log)
     if code != 0:
         if "No space left on device" in log:
             return f"disk full: {_line_with(log, 'No space left on device')}"
         if code is not None and code < 0:
             return f"crashed: {_signal_name(-code)}"
+        if code == INTERRUPTED:
+            return f"interrupted: {last_line}"
         if _says_not_finite(log):
             return f"{DIVERGED}: {last_line}"
         return f"exit code {code}: {last_line}"
@@ -259,6 +281,15 @@ def _failure(
     if len(rows) < math.ceil(epochs):
         return f"no metrics: metrics.csv has {len(rows)} of {epochs:g} epochs"
     return None
+
+
+def _last_words(log: str) -> str:
+    """The line of a log that says best why its job ended: the last error's, or the last."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines:
+        return "it printed nothing"
+    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error: ", line)]
+    return (errors or lines)[-1]
 
 
 def _finite(text: str) -> bool:
@@ -270,7 +301,7 @@ def _finite(text: str) -> bool:
 
 def _says_not_finite(log: str) -> bool:
     last_lines = " ".join(log.strip().splitlines()[-5:]).lower()
-    return any(word in last_lines for word in (" nan", "not finite", "non-finite", " inf"))
+    return re.search(r"\b(nan|inf|infinite|not finite|non-finite)\b", last_lines) is not None
 
 
 def _signal_name(number: int) -> str:

@@ -40,6 +40,9 @@ def run(job_name: str, argv: Sequence[str]) -> int:
 
 
 def _run(job_name: str) -> int:
+    import tensorflow as tf
+
+    from neural_alignment.data.imagenet import describe_error
     from neural_alignment.training import job
     from neural_alignment.training.checkpoints import CheckpointError
     from neural_alignment.training.loop import DivergenceError, InterruptedRun
@@ -62,6 +65,11 @@ def _run(job_name: str) -> int:
         RunDirectoryError,
     ) as error:
         return _say(error, FAILED)
+    except tf.errors.OpError as error:
+        message = describe_error(error)
+        if message is None:
+            raise
+        return _say(message, FAILED)
     return 0
 
 

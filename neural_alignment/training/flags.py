@@ -100,19 +100,62 @@ def _define_job(fv: flags.FlagValues) -> None:
 def _define_data_and_model(fv: flags.FlagValues) -> None:
     flags.DEFINE_string("dataset", "digits", ", ".join(data.names()), flag_values=fv)
     flags.DEFINE_string("data_dir", None, "folder (or gs:// path) of the data", flag_values=fv)
-    flags.DEFINE_boolean("download", False, "fetch the data if it is not there", flag_values=fv)
+    flags.DEFINE_boolean("download", None, "fetch the data if it is not there", flag_values=fv)
     flags.DEFINE_integer("image_size", None, "pixels a side to resize to", 1, flag_values=fv)
-    flags.DEFINE_string("model", "fc", ", ".join(models.names()), flag_values=fv)
-    flags.DEFINE_list(
-        "layers_list", None, "units of fc's hidden layers, comma-separated", flag_values=fv
+    flags.DEFINE_enum(
+        "preprocessing", None, ("resnet", "inception"), "of ImageNet's images", flag_values=fv
     )
+    flags.DEFINE_boolean("augment", None, "crop and flip CIFAR's training images", flag_values=fv)
+    flags.DEFINE_integer(
+        "max_bad_records", None, "corrupt images to leave out before it is an error", 0,
+        flag_values=fv,
+    )
+    flags.DEFINE_integer(
+        "shuffle_buffer", None, "images of ImageNet that are shuffled at a time", 1, flag_values=fv
+    )
+    flags.DEFINE_enum(
+        "shard_by", None, ("record", "file"), "what workers divide among them", flag_values=fv
+    )
+    flags.DEFINE_integer("num_classes", None, "of the TFRecords", 2, flag_values=fv)
+    flags.DEFINE_integer("num_train", None, "training images there should be", 1, flag_values=fv)
+    flags.DEFINE_integer(
+        "num_validation", None, "validation images there should be", 1, flag_values=fv
+    )
+    flags.DEFINE_string("model", "fc", ", ".join(models.names()), flag_values=fv)
+    for flag, help_text in (
+        ("layers_list", "units of fc's hidden layers"),
+        ("filters_list", "filters of conv's convolutions"),
+        ("kernels_list", "windows of conv's convolutions"),
+    ):
+        flags.DEFINE_list(flag, None, f"{help_text}, comma-separated", flag_values=fv)
     flags.DEFINE_string(
         "activation", None, "activation of hidden layers (default: the model's)", flag_values=fv
     )
     flags.DEFINE_float(
-        "l2", None, "lambda of lambda/2 |W|^2 on forward kernels (default: the model's)",
+        "l2",
+        None,
+        "lambda of lambda/2 |W|^2 on forward kernels (default: the model's)",
         flag_values=fv,
     )
+    flags.DEFINE_boolean("bn_trainable", None, "train BatchNorm and its statistics", flag_values=fv)
+    flags.DEFINE_boolean("bn_after_relu", None, "BatchNorm after ReLU", flag_values=fv)
+    flags.DEFINE_boolean(
+        "unbiased_variance", None, "feed BatchNorm's moving variance with n/(n-1)", flag_values=fv
+    )
+    flags.DEFINE_enum(
+        "shortcut", None, ("identity", "projection"), "of ResNets for 32 pixels", flag_values=fv
+    )
+
+
+DATA_FLAGS = (
+    "data_dir", "download", "image_size", "preprocessing", "augment", "max_bad_records",
+    "shuffle_buffer", "shard_by", "num_classes", "num_train", "num_validation",
+)  # fmt: skip
+LIST_FLAGS = ("layers_list", "filters_list", "kernels_list")
+MODEL_FLAGS = (
+    *LIST_FLAGS, "activation", "l2", "bn_trainable", "bn_after_relu", "unbiased_variance",
+    "shortcut",
+)  # fmt: skip
 
 
 def _define_rule(fv: flags.FlagValues) -> None:
@@ -382,9 +425,10 @@ def _check_ranges(fv: flags.FlagValues) -> None:
         drops = _numbers(fv, flag)
         if drops != sorted(set(drops)) or any(drop <= 0 for drop in drops):
             _refuse(flag, "epochs > 0, ascending", ",".join(fv[flag].value))
-    units = fv["layers_list"].value
-    if units is not None and not all(unit.isdigit() and int(unit) > 0 for unit in units):
-        _refuse("layers_list", "units > 0, comma-separated", ",".join(units))
+    for flag in LIST_FLAGS:
+        sizes = fv[flag].value
+        if sizes is not None and not all(size.isdigit() and int(size) > 0 for size in sizes):
+            _refuse(flag, "whole numbers > 0, comma-separated", ",".join(sizes))
 
 
 def given_rule_options(fv: flags.FlagValues) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,9 @@ from neural_alignment.training import checkpoints, metrics
 from neural_alignment.training.callbacks import TensorBoardScalars
 from neural_alignment.training.console import Progress, final_table
 from neural_alignment.training.flags import (
+    DATA_FLAGS,
+    LIST_FLAGS,
+    MODEL_FLAGS,
     UsageError,
     coefficient_names,
     given_rule_options,
@@ -28,9 +31,6 @@ from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import make_strategy
 
 Flags = flags.FlagValues
-
-# Where both loss rates drop with --noconstant_rate, in epochs.
-RATE_DROPS = (5.0, 30.0, 60.0, 80.0)
 
 
 def train(fv: Flags) -> dict[str, float]:
@@ -51,7 +51,7 @@ def train(fv: Flags) -> dict[str, float]:
     """
     console = rich.console.Console()
     dataset = load_dataset(fv)
-    check_model_flags(fv)
+    model_options(fv)
     plan = _plan(fv)
     strategy = _strategy(fv)
     workdir = run_directory(fv)
@@ -105,7 +105,7 @@ def evaluate(fv: Flags) -> dict[str, float]:
     console = rich.console.Console()
     prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
     dataset = load_dataset(fv)
-    check_model_flags(fv)
+    model_options(fv)
     strategy = _strategy(fv)
     with strategy.scope():
         model = build_model(fv, dataset)
@@ -176,23 +176,16 @@ def load_dataset(fv: Flags) -> data.Dataset:
         The data set.
 
     Raises:
-        UsageError: a flag it has no use for, a batch larger than it, or no data there.
+        UsageError: a flag it has no use for, data that are damaged or not what they should be, or
+            a batch larger than the data set.
+        FileNotFoundError: no data there.
     """
     name = fv["dataset"].value
-    given = {
-        flag: fv[flag].value
-        for flag in ("data_dir", "download", "image_size")
-        if fv[flag].value not in (None, False)
-    }
-    valid = data.options(name)
-    for flag in given:
-        if flag not in valid:
-            raise UsageError(
-                f"--{flag}: expected a data set that takes it; {name} takes "
-                f"{', '.join(option for option in valid if option != 'name') or 'no options'}. "
-                f"Received: {given[flag]!r}"
-            )
-    dataset = data.get(name, **given)
+    given = _given(fv, DATA_FLAGS, data.options(name), f"the data set {name}")
+    try:
+        dataset = data.get(name, **given)
+    except ValueError as error:
+        raise UsageError(f"--dataset={name}: {error}") from error
     try:
         dataset.steps_per_epoch(fv["train_batch_size"].value)
     except ValueError as error:
@@ -201,32 +194,36 @@ def load_dataset(fv: Flags) -> data.Dataset:
 
 
 def model_options(fv: Flags) -> dict[str, Any]:
-    """The model's options that were given by flags."""
-    given: dict[str, Any] = {}
-    if fv["layers_list"].value is not None:
-        given["layers_list"] = tuple(int(units) for units in fv["layers_list"].value)
-    for flag in ("activation", "l2"):
-        if fv[flag].value is not None:
-            given[flag] = fv[flag].value
-    return given
-
-
-def check_model_flags(fv: Flags) -> None:
-    """Refuses flags that the model has no use for.
+    """The model's options that were given by flags.
 
     Args:
         fv: parsed flags.
 
+    Returns:
+        Option name to value.
+
     Raises:
-        UsageError: names the flag.
+        UsageError: a flag that the model has no use for.
     """
-    valid = models.options(fv["model"].value)
-    for flag, value in model_options(fv).items():
-        if flag not in valid:
+    name = fv["model"].value
+    given = _given(fv, MODEL_FLAGS, models.options(name), f"the model {name}")
+    for flag in LIST_FLAGS:
+        if flag in given:
+            given[flag] = tuple(int(size) for size in given[flag])
+    return given
+
+
+def _given(fv: Flags, names: Sequence[str], valid: Sequence[str], what: str) -> dict[str, Any]:
+    """The flags that were given, all of which must be valid."""
+    given = {name: fv[name].value for name in names if fv[name].value is not None}
+    for name, value in given.items():
+        if name not in valid:
+            known = ", ".join(f"--{flag}" for flag in names if flag in valid) or "none"
             raise UsageError(
-                f"--{flag}: expected a model that takes it; {fv['model'].value} takes "
-                f"{', '.join(valid)}. Received: {value!r}"
+                f"--{name}: expected a flag that {what} takes, of which there are: {known}. "
+                f"Received: {value!r}"
             )
+    return given
 
 
 def make_rule(fv: Flags, steps_per_epoch: int) -> alignments.Alignment | None:
@@ -343,7 +340,7 @@ def _loss_rates(fv: Flags, steps_per_epoch: int) -> tuple[Any, Any]:
         "steps_per_epoch": steps_per_epoch,
         "delay_epochs": fv["delay_epochs"].value or 0.0,
         "alternate_step_freq": fv["alternate_step_freq"].value,
-        "drops": () if fv["constant_rate"].value else RATE_DROPS,
+        "drops": () if fv["constant_rate"].value else rate_scheduler.DROPS,
     }
     return (
         rate_scheduler.LossRate(value=fv["loss_rate"].value, **shared),

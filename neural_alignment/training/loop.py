@@ -8,7 +8,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_alignment.data import Dataset
+from neural_alignment.data.padding import pad_batches
 from neural_alignment.training import metrics
 from neural_alignment.training.checkpoints import Checkpoints, assign, not_finite
 from neural_alignment.training.run_directory import METRICS, Table
@@ -105,7 +106,7 @@ class Evaluator:
     def _shard(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
         pipelines = context.num_input_pipelines
         batches = self._dataset.validation(self._batch_size, (context.input_pipeline_id, pipelines))
-        padded = batches.map(_pad_to(self._batch_size // pipelines))
+        padded = pad_batches(batches, self._batch_size // pipelines)
         return _split(padded, self._replicas // pipelines)
 
     def _sums(self, iterator: Any, count: tf.Tensor) -> tf.Tensor:
@@ -441,17 +442,3 @@ def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
         batches = batches.map(cut).unbatch()
     return batches.prefetch(tf.data.AUTOTUNE)
 
-
-def _pad_to(size: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
-    """Fills a last, smaller batch up with examples of weight 0, so that all shapes are static."""
-
-    def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        missing = size - tf.shape(labels)[0]
-        weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
-        images = tf.pad(images, [[0, missing]] + [[0, 0]] * (len(images.shape) - 1))
-        labels = tf.pad(labels, [[0, missing]])
-        for tensor in (images, labels, weights):
-            tensor.set_shape((size, *tensor.shape[1:]))
-        return images, labels, weights
-
-    return pad

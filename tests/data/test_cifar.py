@@ -42,11 +42,13 @@ def test_validation_is_standardised_and_not_augmented(arrays):
 def test_training_without_augmentation(arrays):
     images, _ = next(iter(get(augment=False).train(40, 0, 0)))
     wanted = standard(arrays[:40]).astype(np.float32)
-    assert sorted(images.numpy().sum((1, 2, 3))) == pytest.approx(sorted(wanted.sum((1, 2, 3))), abs=0.1)
+    assert sorted(images.numpy().sum((1, 2, 3))) == pytest.approx(
+        sorted(wanted.sum((1, 2, 3))), abs=0.1
+    )
 
 
 def test_training_images_are_shifted_and_flipped_ones(arrays):
-    images = np.concatenate([x for x, _ in get().train(8, 0, 0)])
+    images = np.concatenate([x for x, _ in get().train(8, 0, 0).take(2)])
     padded = np.pad(standard(arrays[:40]), ((0, 0), (4, 4), (4, 4), (0, 0)))
     places = []
     for image in images:
@@ -60,7 +62,7 @@ def test_training_images_are_shifted_and_flipped_ones(arrays):
         ]
         assert len(found) == 1
         places += found
-    assert len(set(places)) > 25 and 8 <= sum(flip for *_, flip in places) <= 32
+    assert len(set(places)) > 12 and 3 <= sum(flip for *_, flip in places) <= 13
 
 
 def test_augmentation_depends_on_the_example_alone(arrays):

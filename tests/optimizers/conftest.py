@@ -8,7 +8,9 @@ if tf.config.get_logical_device_configuration(_CPU) is None:
 
 
 @pytest.fixture
-def two_cpus():
+def mirrored():
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     assert len(names) >= 2, "the process must start with two logical CPU devices"
-    return names[:2]
+    # Not by collective operations: those of several strategies in one process get mixed up.
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(names[:2], cross_device_ops=reduction)

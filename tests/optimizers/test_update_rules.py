@@ -26,7 +26,7 @@ OPTIONS = {
     "momentum": {"momentum": 0.5, "nesterov": False},
     "adagrad": {"initial_accumulator_value": 0.3, "epsilon": 1e-4},
     "rmsprop": {"rho": 0.8, "momentum": 0.2, "epsilon": 1e-6, "centered": True},
-    "adam": {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6, "amsgrad": True},
+    "adam": {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6},
     "radam": {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6},
     "swats": {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6},
     "swrats": {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-6},
@@ -59,9 +59,7 @@ def variables(dtype="float32"):
 def gradients(weights):
     kernel, bias = (tf.cast(tf.convert_to_tensor(weight), "float32") for weight in weights)
     values = [kernel - TARGET, 2.0 * bias]
-    return [
-        tf.cast(value, weight.dtype) for value, weight in zip(values, weights, strict=True)
-    ]
+    return [tf.cast(value, weight.dtype) for value, weight in zip(values, weights, strict=True)]
 
 
 def run(optimizer, weights, steps, **function_options):
@@ -103,11 +101,12 @@ def test_keeps_the_dtype(name, noisy, dtype):
     assert np.any(np.asarray(weights[0].numpy(), np.float32) != 0.0)
 
 
-def test_graph_and_xla_agree_with_eager_in_one_trace(name, noisy):
+def test_graph_and_xla_agree_with_eager_in_one_trace(name):
+    # The noisy wrapper does all that the rule inside does, and draws.
     results = []
     for options in ({}, {"jit_compile": False}, {"jit_compile": True}):
-        weights, optimizer = variables(), make(name, noisy)
-        step = run(optimizer, weights, 12, **options)
+        weights, optimizer = variables(), make(name, noisy=True)
+        step = run(optimizer, weights, 8, **options)
         results.append(state(optimizer, weights))
         if options:
             assert step.experimental_get_tracing_count() == 1
@@ -163,7 +162,7 @@ def model_and_data(optimizer):
             keras.layers.Dense(3, name="head"),
         ]
     )
-    model.compile(optimizer, "mse", jit_compile=False)
+    model.compile(optimizer, "mse", run_eagerly=True)
     random = np.random.default_rng(0)
     x = random.normal(size=(48, 4)).astype("float32")
     return model, x, (x[:, :3] * 0.5).astype("float32")
@@ -183,7 +182,8 @@ def assert_bit_equal(values, others):
         np.testing.assert_array_equal(value, other)
 
 
-def test_saving_and_resuming_equals_not_stopping(name, noisy, tmp_path):
+def test_saving_and_resuming_equals_not_stopping(name, tmp_path):
+    noisy = name != "gd"
     model, x, y = model_and_data(make(name, noisy))
     train(model, x, y, range(3))
     model.save(tmp_path / "model.keras")
@@ -204,8 +204,9 @@ def test_saving_and_resuming_equals_not_stopping(name, noisy, tmp_path):
     assert_bit_equal(everything(restored), everything(model))
 
 
-def test_two_replicas_equal_one_device(name, noisy, two_cpus):
-    strategy = tf.distribute.MirroredStrategy(two_cpus)
+def test_two_replicas_equal_one_device(name, mirrored):
+    noisy = name != "gd"
+    strategy = mirrored
     with strategy.scope():
         weights, optimizer = variables(), make(name, noisy)
         optimizer.build(weights)
@@ -300,7 +301,10 @@ def test_rectification_is_accurate_in_float32(beta_2):
     np.testing.assert_array_equal(rectified.numpy()[far], rho[far] >= 5.0)
     on = rectified.numpy()
     exact = np.sqrt(
-        (rho - 4) * (rho - 2) * limit / np.where(on, (limit - 4) * (limit - 2) * rho, 1.0)
+        (rho - 4)
+        * (rho - 2)
+        * limit
+        / np.where(on, (limit - 4) * (limit - 2) * rho, 1.0)
         * np.where(on, 1.0, 0.0)
     )
     np.testing.assert_allclose(ratio.numpy()[on], exact[on], rtol=3e-5)

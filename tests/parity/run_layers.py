@@ -126,7 +126,9 @@ def _single(kind, config, alignment):
         alignment = alignment.replace(
             activation_fn_override=alignment.activation_fn_override or "relu"
         )
-    return _conv(config["cout"], config["k"], config["strides"], config["padding"], alignment, shared)
+    return _conv(
+        config["cout"], config["k"], config["strides"], config["padding"], alignment, shared
+    )
 
 
 def _of_stack(spec, alignment):
@@ -138,6 +140,4 @@ def _of_stack(spec, alignment):
 
 def _conv(filters, kernel_size, strides, padding, alignment, shared):
     strides = strides[1:3] if isinstance(strides, list) and len(strides) == 4 else strides
-    return Conv2D(
-        filters, kernel_size, strides, padding.lower(), alignment=alignment, **shared
-    )
+    return Conv2D(filters, kernel_size, strides, padding.lower(), alignment=alignment, **shared)

@@ -20,10 +20,6 @@ from neural_alignment.layers import Conv2D, Dense, aligned_layers, training_step
 from neural_alignment.models.normalization import BatchNormalization
 from tests.parity.rules import dense_layout, from_spec, rule
 
-_RESNET_OPTIONS = {"bn_trainable", "num_classes"}
-_FC_OPTIONS = {"activation", "num_classes", "layers_list"}
-_CONV_OPTIONS = {"num_classes", "filters_list", "kernels_list"}
-
 
 def run(case, inputs, golden):
     """Outputs of a case by name."""
@@ -37,29 +33,22 @@ def run(case, inputs, golden):
 
 def _build(case, alignment):
     kwargs, shape = dict(case["kwargs"]), case["input_shape"][1:]
-    native = kwargs.pop("tf_layers", False)
-    alignment = None if native else alignment
     if case["model"] == "fc":
-        _check_options(kwargs, _FC_OPTIONS)
-        return models.get("fc", input_shape=shape, alignment=alignment, **_fc_defaults(kwargs))
-    if case["model"] == "conv":
-        _check_options(kwargs, _CONV_OPTIONS)
-        kwargs = {"filters_list": (), "kernels_list": ()} | kwargs
-        return models.get("conv", input_shape=(28, 28, 1), alignment=alignment, **kwargs)
-    suffix = "_v2" if kwargs.pop("use_v2", False) else ""
-    name = f"resnet{kwargs.pop('resnet_size', 50)}{suffix}"
-    if not kwargs.pop("regularize_weights", True):
-        kwargs["l2"] = 0.0
-    _check_options(kwargs, _RESNET_OPTIONS | {"l2"})
-    return models.get(name, input_shape=shape, alignment=alignment, **kwargs)
-
-
-def _fc_defaults(kwargs):
-    return {"layers_list": (), "activation": None} | kwargs
-
-
-def _check_options(kwargs, known):
-    assert set(kwargs) <= known, f"options without a counterpart: {set(kwargs) - known}"
+        name, known = "fc", {"layers_list": (), "activation": None}
+    elif case["model"] == "conv":
+        name, shape, known = "conv", (28, 28, 1), {"filters_list": (), "kernels_list": ()}
+    else:
+        assert case["model"] == "resnet", f"no model {case['model']!r}"
+        name = f"resnet{kwargs.pop('resnet_size', 50)}{'_v2' if kwargs.get('use_v2') else ''}"
+        known = {"bn_trainable": True, "l2": 1e-4}
+        if not kwargs.get("regularize_weights", True):
+            kwargs["l2"] = 0.0
+        if kwargs.get("tf_layers"):
+            alignment = None
+    # The original takes any keyword, and ignores those that a model has no use for.
+    known["num_classes"] = 1000 if case["model"] == "resnet" else 10
+    chosen = known | {key: value for key, value in kwargs.items() if key in known}
+    return models.get(name, input_shape=shape, alignment=alignment, **chosen)
 
 
 def _original_name(case, name):

@@ -28,13 +28,16 @@ if fault == "silent":
     sys.exit(0)
 epochs = int(float(flags["max_epochs"]))
 metrics = workdir / "metrics.csv"
-behind = len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+text = metrics.read_text() if metrics.exists() else ""
+behind = max(0, len(text.splitlines()) - 1)
 with open(metrics, "a", buffering=1) as file:
-    if not behind:
+    if not text:
         file.write("epoch,global_step,loss,alignment_loss,val_loss,val_top1,val_top5\n")
     for epoch in range(behind + 1, epochs + 1):
         time.sleep(float(flags.get("epoch_seconds", 0)))
         loss = "nan" if fault == "nan" and epoch == epochs else 1 / epoch
         file.write(f"{epoch},{epoch * 10},{loss},0.1,1.0,{score * epoch / epochs},1.0\n")
 if fault == "nan_exit":
-    sys.exit("The loss is not finite at step 20: loss nan, layer dense_1.")
+    sys.exit("error: NaN or infinite between step 10 and 20: loss.")
+if fault == "told_to_stop" and not behind:
+    sys.exit(75)

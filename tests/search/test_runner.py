@@ -41,7 +41,7 @@ def test_every_way_to_fail_is_recorded_with_its_reason(tmp_path, launcher):
         "none": None,
         "segfault": "crashed: SIGSEGV",
         "nan": "diverged: loss is nan in epoch 2",
-        "nan_exit": "diverged: The loss is not finite at step 20: loss nan, layer dense_1.",
+        "nan_exit": "diverged: error: NaN or infinite between step 10 and 20: loss.",
         "disk": "disk full: OSError: [Errno 28] No space left on device",
         "error": "exit code 1: ValueError: Expected sense. Received none.",
         "silent": "no metrics: metrics.csv has no val_top1",
@@ -57,6 +57,22 @@ def test_the_score_is_the_last_epoch_s(tmp_path):
     for record in store.records:
         x, y = record.settings["x"], record.settings["y"]
         assert record.score == pytest.approx(1.0 - (x - 0.3) ** 2 - (0.1 * y) ** 2)
+
+
+def test_the_reason_is_the_line_that_names_the_error():
+    from neural_alignment.search.trial import _last_words
+
+    log = "epoch 1\nTraceback:\n  File x\nNameError: in user code:\n\n  • training=True\n\n"
+    assert _last_words(log) == "NameError: in user code:"
+    assert (
+        _last_words("a\nerror: --drops: expected numbers\n") == "error: --drops: expected numbers"
+    )
+    assert _last_words("a\n b \n") == "b" and _last_words("\n") == "it printed nothing"
+
+
+def test_a_preempted_trial_goes_on(tmp_path):
+    [record] = run(tmp_path, make_plan(fake_space(fault="told_to_stop")), 1).records
+    assert record.state == "done" and starts(Store(tmp_path), 0) == 2
 
 
 def test_a_run_that_stops_early_has_no_score(tmp_path):

@@ -1,0 +1,33 @@
+import keras
+import pytest
+
+from benchmarks import networks
+from neural_alignment.layers import Aligned
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_the_twin_is_stock_and_of_equal_size(name):
+    model = networks.NETWORKS[name].build(None)
+    twin = networks.stock_twin(model)
+    assert twin.count_params() == model.count_params()
+    assert [v.shape for v in twin.trainable_variables] == [
+        v.shape for v in model.trainable_variables
+    ]
+    assert not any(isinstance(layer, Aligned) for layer in twin.layers)
+    stock = {keras.layers.Dense, keras.layers.Conv2D, keras.layers.BatchNormalization}
+    kinds = {type(layer) for layer in twin.layers if layer.weights}
+    assert kinds <= stock
+
+
+def test_a_model_with_a_rule_has_no_twin():
+    model = networks.NETWORKS["mlp"].build("feedback")
+    with pytest.raises(ValueError, match="alignment=None"):
+        networks.stock_twin(model)
+
+
+def test_floors_of_products():
+    # 2 products of [in, 10 out] by [10 out, out] for each kernel, whatever the batch.
+    model = networks.NETWORKS["mlp"].build("product")
+    one, many = networks.floor(model, 64), networks.floor(model, 640)
+    assert one - 1.0 == pytest.approx(10 * (many - 1.0))
+    assert networks.floor(networks.NETWORKS["mlp"].build("feedback"), 64) == 1.0

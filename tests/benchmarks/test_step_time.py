@@ -1,0 +1,60 @@
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import report, step_time
+from neural_alignment import alignments
+
+SCRIPT = pathlib.Path(step_time.__file__)
+
+
+def test_every_rule_is_timed():
+    configs = [config for config in step_time.RULES.values() if config]
+    assert {config["name"] for config in configs} == set(alignments.names())
+    for config in configs:
+        alignments.get(config)
+
+
+def _rows(table):
+    return [re.split(r" *\| *", line)[1:-1] for line in table.splitlines() if line[:1] == "|"][2:]
+
+
+def test_rules_are_compared_with_stock():
+    rules = {"feedback": {"name": "feedback"}, "mirror": {"name": "mirror"}}
+    table = report.compare_rules("mlp", rules, batch=4, rounds=2, calls=1, jit=False)
+    rows = _rows(table)
+    assert [row[0] for row in rows] == [report.STOCK, "feedback", "mirror"]
+    assert rows[0][2] == "1.000 [1.000, 1.000]"
+    assert [row[3] for row in rows] == ["1.00", "1.00", "1.42"]
+    assert [row[5] for row in rows] == ["8", "8", "11"]
+
+
+def test_two_optimizers_are_compared_with_one():
+    rules = {"feedback": {"name": "feedback"}, "symmetric": {"name": "symmetric"}}
+    table = report.compare_losses("mlp", rules, batch=4, rounds=2, calls=1, jit=False)
+    rows = _rows(table)
+    assert [row[0] for row in rows] == ["symmetric, one optimizer", "symmetric, two optimizers"]
+    assert rows[0][2] == "1.000 [1.000, 1.000]"
+
+
+def test_rules_without_a_loss_have_no_two_optimizers():
+    with pytest.raises(ValueError, match="an alignment loss"):
+        report.compare_losses(
+            "mlp", {"feedback": {"name": "feedback"}}, batch=4, rounds=1, calls=1, jit=False
+        )
+
+
+def test_a_wrong_flag_is_answered_before_tensorflow():
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", str(SCRIPT), "--model=resnet7"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert "resnet20|mlp|resnet18" in ran.stderr
+    assert "tensorflow" not in ran.stderr

@@ -1,0 +1,451 @@
+"""What every layer with every rule must do alike: see `conformance.py` for the table."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_alignment import alignments, layers
+from neural_alignment.layers import Aligned, training_step
+from tests.alignments import reference
+from tests.layers.conformance import COMPILED_BY_KERAS, LAYERS, PLAIN_RULES, RULES, draw, rule
+from tests.layers.measure import (
+    backward_kernel,
+    bias_for_outputs,
+    built,
+    measure,
+    numpy,
+    output_shape,
+    reference_loss,
+    weights,
+)
+
+EAGER_LAYERS = [name for name in LAYERS if name not in COMPILED_BY_KERAS]
+
+# Keras hands its variables to h5py, which warns of NumPy 2.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+def rules_to_compile(name):
+    """Every variant through a matmul and a convolution, every rule through the others."""
+    return tuple(RULES) if name in ("dense", "conv2d_same") else PLAIN_RULES
+
+
+def test_the_table_leaves_no_rule_out():
+    assert sorted(PLAIN_RULES) == sorted(alignments.names())
+
+
+def test_the_table_leaves_no_layer_out():
+    public = (getattr(layers, name) for name in layers.__all__)
+    classes = {
+        made
+        for made in public
+        if inspect.isclass(made) and issubclass(made, Aligned) and made is not Aligned
+    }
+    assert {case.cls for case in LAYERS.values()} == classes
+
+
+def every_rule(made, x, dy):
+    """Outputs, R and all gradients of every rule's layer, in one structure."""
+    found = {}
+    for variant, layer in made.items():
+        m = measure(layer, x, dy)
+        found[variant] = {"outputs": m.outputs} | ({} if m.loss is None else {"R": m.loss})
+        for prefix, gradients in (("J", m.of_j), ("R", m.of_r)):
+            present = {f"d{prefix}/d{k}": g for k, g in gradients.items() if g is not None}
+            found[variant] |= present
+    return found
+
+
+def compiled(made, x, dy, xla):
+    return tf.function(lambda x, dy: every_rule(made, x, dy), jit_compile=xla)(x, dy)
+
+
+def assert_same(found, expected):
+    wrong = []
+    for variant, values in expected.items():
+        assert set(found[variant]) == set(values), variant
+        for key, value in values.items():
+            value, other = numpy(value), numpy(found[variant][key])
+            scale = np.abs(value).max() + 1e-12
+            error = np.abs(other - value).max() / scale
+            if not error < 5e-5:
+                wrong.append((variant, key, error))
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", EAGER_LAYERS)
+def test_eager_graph_and_xla_agree(name):
+    case = LAYERS[name]
+    made = {variant: built(case, rule(variant)) for variant in rules_to_compile(name)}
+    x, dy = tf.constant(draw(case.input_shape)), tf.constant(draw(output_shape(case), 1))
+    eager = every_rule(made, x, dy)
+    assert_same(compiled(made, x, dy, xla=False), eager)
+    assert_same(compiled(made, x, dy, xla=True), eager)
+
+
+@pytest.mark.parametrize("name", COMPILED_BY_KERAS)
+def test_what_keras_compiles_agrees_with_the_equations(name):
+    """Groups and channels_first, which TensorFlow has on a CPU under XLA only."""
+    case = LAYERS[name]
+    made = {variant: built(case, rule(variant)) for variant in rules_to_compile(name)}
+    x, dy = draw(case.input_shape), draw(output_shape(case), 1)
+    found = compiled(made, tf.constant(x), tf.constant(dy), xla=True)
+    expected = {}
+    for variant, layer in made.items():
+        values, linear = weights(layer), reference.Map(layer)
+        y = np.tanh(linear.apply(x, values["kernel"]) + bias_for_outputs(layer, values))
+        dx = linear.transpose(x.shape, backward_kernel(layer, values), dy * (1.0 - y**2))
+        expected[variant] = {"outputs": y, "dJ/dx": dx}
+        if layer.alignment.has_loss:
+            expected[variant]["R"] = reference_loss(layer, x, values)
+    subset = {v: {key: found[v][key] for key in values} for v, values in expected.items()}
+    assert_same(subset, expected)
+    for variant, layer in made.items():
+        assert ("R" in found[variant]) == layer.alignment.has_loss
+        tied = layer.alignment.tie_grad
+        assert any(key.startswith("dJ/dbackward") for key in found[variant]) == tied
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        (name, policy)
+        for policy in ("mixed_bfloat16", "mixed_float16")
+        for name in ("dense", "conv1d_causal", "conv2d_same", "conv3d")
+    ]
+    + [("dense_rank3", "float64"), ("dense_rank3", "bfloat16")],
+)
+def test_dtype_policies(name, policy):
+    case = LAYERS[name]
+    x, dy = tf.constant(draw(case.input_shape)), draw(output_shape(case), 1)
+    tolerance = {"float64": 1e-5, "mixed_float16": 5e-3}.get(policy, 4e-2)
+    for variant in RULES:
+        full = built(case, rule(variant))
+        low = built(case, rule(variant), dtype=policy)
+        for ours, theirs in zip(low.weights, full.weights, strict=True):
+            ours.assign(theirs)
+            if policy.startswith("mixed") and "int" not in ours.dtype:
+                assert ours.dtype == "float32"
+        low._path = full.path  # its noise depends on the path
+        expected, found = measure(full, x, dy), measure(low, x, dy)
+        assert found.outputs.dtype == low.compute_dtype
+        for key in ("x", "kernel"):
+            scale = np.abs(expected.of_j[key]).max()
+            error = np.abs(numpy(found.of_j[key]) - expected.of_j[key]).max()
+            assert error < tolerance * scale, (variant, key)
+        if expected.loss is not None:
+            assert found.loss.dtype == "float32"
+            # Relative to the sum of the terms' sizes, as they may cancel.
+            scale = sum(np.abs(numpy(w)).sum() for w in full.weights if w.dtype == "float32")
+            error = abs(float(found.loss) - float(expected.loss))
+            assert error < tolerance * (abs(float(expected.loss)) + 1e-3 * scale), variant
+            assert np.isfinite(found.loss)
+
+
+def all_rules_model(case, seed=0, **changes):
+    """A model with a branch for every rule."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(case.input_shape[1:], batch_size=case.input_shape[0])
+    made = [
+        case.make(rule(variant), name=variant.replace(":", "_"), **changes) for variant in RULES
+    ]
+    return keras.Model(inputs, [layer(inputs) for layer in made])
+
+
+def assert_equal_models(first, second, x):
+    for ours, theirs in zip(first.weights, second.weights, strict=True):
+        assert (ours.name, ours.shape, ours.dtype) == (theirs.name, theirs.shape, theirs.dtype)
+        assert ours.trainable == theirs.trainable
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+    for y, z in zip(first(x), second(x), strict=True):
+        np.testing.assert_allclose(y, z, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EAGER_LAYERS)
+def test_files_and_clones(name, tmp_path):
+    """`.keras` and weights files and clone_model give the same weights, configs and rules."""
+    case = LAYERS[name]
+    model, x = all_rules_model(case), draw(case.input_shape)
+    for layer in model.layers[1:]:
+        if hasattr(layer, "noise_state"):
+            layer.noise_state.assign([5, 7])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert_equal_models(loaded, model, x)
+
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = all_rules_model(case, seed=1)
+    assert any(np.any(a != b) for a, b in zip(other.get_weights(), model.get_weights(), strict=True))
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert_equal_models(other, model, x)
+
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    assert_equal_models(clone, model, x)
+    for copy in (loaded, clone):
+        for ours, theirs in zip(copy.layers[1:], model.layers[1:], strict=True):
+            assert type(ours) is type(theirs)
+            assert ours.alignment == theirs.alignment
+            assert ours.alignment is not None
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+def test_files_with_lora(name, tmp_path):
+    case = LAYERS[name]
+    model = all_rules_model(case, lora_rank=2)
+    for layer in model.layers[1:]:
+        layer.lora_kernel_b.assign(draw(tuple(layer.lora_kernel_b.shape), 3))
+        assert "lora_kernel_a" in {w.name for w in layer.trainable_weights}
+        assert not layer._kernel.trainable
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    x = draw(case.input_shape)
+    for y, z in zip(loaded(x), model(x), strict=True):
+        np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(loaded.layers[1:], model.layers[1:], strict=True):
+        np.testing.assert_allclose(ours.kernel, theirs.kernel, rtol=1e-6, atol=1e-6)
+        for weight in theirs.weights:
+            if weight.name.startswith(("backward", "noise")):
+                np.testing.assert_array_equal(getattr(ours, weight.name), weight)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
+def test_a_file_without_the_backward_kernel_is_refused(tmp_path):
+    case = LAYERS["dense"]
+    inputs = keras.Input(case.input_shape[1:])
+    plain = keras.Model(inputs, case.make(None, name="d")(inputs))
+    plain.save_weights(tmp_path / "m.weights.h5")
+    aligned = keras.Model(inputs, case.make("symmetric", name="d")(inputs))
+    with pytest.raises(ValueError):
+        aligned.load_weights(tmp_path / "m.weights.h5")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_configs(name):
+    case = LAYERS[name]
+    parameters = set()
+    for cls in (case.cls, case.stock):
+        for key, parameter in inspect.signature(cls.__init__).parameters.items():
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD or key == "alignment":
+                parameters.add(key)
+    # Keras lists these only when they are given.
+    arguments = {"lora_rank": 2, "lora_alpha": 3, "name": "l", "trainable": False}
+    regularizer = keras.regularizers.L2(0.1)
+    for variant in (None, *RULES):
+        alignment = None if variant is None else rule(variant)
+        layer = case.make(alignment, activity_regularizer=regularizer, **arguments)
+        config = layer.get_config()
+        assert parameters - {"self"} <= set(config) | {"quantization_config"}
+        for key, value in arguments.items():
+            assert config[key] == value
+        again = case.cls.from_config(config)
+        assert again.get_config() == config
+        assert again.alignment == layer.alignment
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+def test_one_trace_for_many_steps(name):
+    case = LAYERS[name]
+    made = {variant: built(case, rule(variant)) for variant in RULES}
+    traces = []
+
+    @tf.function
+    def step(x, global_step):
+        traces.append(1)
+        with training_step(global_step, seed=1) as active:
+            outputs = [layer(x, training=True) for layer in made.values()]
+        return outputs, [loss for _, loss in active.losses]
+
+    for i in range(4):
+        step(tf.constant(draw(case.input_shape, i)), tf.constant(i, tf.int64))
+    assert len(traces) == 1
+
+
+class CountCalls(keras.layers.Layer):
+    """Counts how often Python runs through it: once a trace."""
+
+    calls = 0
+
+    def call(self, inputs):
+        self.calls += 1
+        return inputs
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+def test_fit_adds_the_loss_that_the_step_collects(name):
+    """And one trace serves all its steps."""
+    case = LAYERS[name]
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(case.input_shape[1:])
+    counter = CountCalls()
+    made, counted = [case.make(rule(variant)) for variant in RULES], counter(inputs)
+    model = keras.Model(inputs, [layer(counted) for layer in made])
+    x = tf.constant(draw(case.input_shape))
+    model.compile(keras.optimizers.SGD(0.0), ["mse"] * len(made))
+    states = {layer: layer.noise_state.numpy() for layer in made if hasattr(layer, "noise_state")}
+    targets = [np.zeros(output_shape(case), "float32") for _ in made]
+    calls = counter.calls
+    total = model.fit(x, targets, epochs=3, verbose=0).history["loss"][0]
+    assert counter.calls - calls == 1
+    j = sum(float(tf.reduce_mean(tf.square(y))) for y in model(x))
+    with training_step(0) as active:
+        model(x, training=True)
+    assert len(active.losses) == sum(layer.alignment.has_loss for layer in made)
+    assert not model.losses
+    for layer, state in states.items():
+        assert layer.noise_state[1] == state[1] + 3  # a step each
+        layer.noise_state.assign(state)
+    for layer in made:
+        layer(x, training=True)
+    added = [float(loss) for layer in made for loss in layer.losses]
+    np.testing.assert_allclose(total, j + sum(added), rtol=1e-5)
+    noisy = {layer.path for layer in states}
+    collected = {path: float(loss) for path, loss in active.losses}
+    by_layer = {layer.path: float(layer.losses[0]) for layer in made if layer.losses}
+    for path, value in by_layer.items():
+        if path not in noisy:
+            np.testing.assert_allclose(collected[path], value, rtol=1e-6)
+    model(x, training=False)
+    assert not model.losses
+
+
+@pytest.mark.parametrize("name", EAGER_LAYERS)
+def test_without_alignment_the_layer_is_keras_own(name):
+    case = LAYERS[name]
+    ours, stock = case.make(None), case.stock(**case.arguments)
+    x, dy = tf.constant(draw(case.input_shape)), draw(output_shape(case), 1)
+    ours.build(case.input_shape)
+    stock.build(case.input_shape)
+    assert [w.name for w in ours.weights] == [w.name for w in stock.weights]
+    ours.set_weights(stock.get_weights())
+    first, second = measure(ours, x, dy), measure(stock_in_step(stock), x, dy)
+    np.testing.assert_array_equal(first.outputs, second.outputs)
+    for key, gradient in second.of_j.items():
+        np.testing.assert_array_equal(first.of_j[key], gradient)
+    assert not ours.losses
+    np.testing.assert_array_equal(ours.backward_kernel_value(), ours.kernel)
+
+
+def stock_in_step(stock):
+    """Stock layers know no `training`."""
+    stock._call_has_training_arg = False
+    return stock
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d_same", "conv3d"])
+def test_with_equal_kernels_every_rule_is_backpropagation(name):
+    """The loop over rules that also pins the outputs and gradients to stock Keras."""
+    case = LAYERS[name]
+    x, dy = tf.constant(draw(case.input_shape)), draw(output_shape(case), 1)
+    for variant in PLAIN_RULES:
+        layer = built(case, rule(variant))
+        layer.kernel.assign(layer.backward_kernel_value())
+        stock = case.stock(**case.arguments)
+        stock.build(case.input_shape)
+        stock.set_weights([layer.kernel, layer.bias])
+        ours, theirs = measure(layer, x, dy), measure(stock_in_step(stock), x, dy)
+        np.testing.assert_allclose(ours.outputs, theirs.outputs, rtol=1e-6, atol=1e-6)
+        for key, gradient in theirs.of_j.items():
+            scale = np.abs(gradient).max()
+            np.testing.assert_allclose(ours.of_j[key], gradient, rtol=1e-5, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("variant", RULES)
+def test_a_shared_layer(variant):
+    """Called twice it adds R twice, and its gradients add up."""
+    case = LAYERS["dense"]
+    layer = built(case, rule(variant))
+    x, z = tf.constant(draw(case.input_shape)), tf.constant(draw(case.input_shape, 1))
+    kernel = layer.kernel.value
+    with tf.GradientTape(persistent=True) as tape:
+        with training_step(0) as active:
+            y, w = layer(x, training=True), layer(z, training=True)
+        j = tf.reduce_sum(y) + tf.reduce_sum(w * w)
+    singles = [tape.gradient(value, kernel) for value in (tf.reduce_sum(y), j)]
+    assert singles[1] is not None
+    assert len(active.losses) == 2 * layer.alignment.has_loss
+    with tf.GradientTape() as tape:
+        with training_step(0):
+            a = tf.reduce_sum(layer(x, training=True))
+            b = tf.reduce_sum(tf.square(layer(z, training=True)))
+        parts = a, b
+    del parts
+    np.testing.assert_allclose(singles[1], tape.gradient(a, kernel) + _second(layer, z), rtol=1e-4)
+
+
+def _second(layer, z):
+    with tf.GradientTape() as tape, training_step(0):
+        value = tf.reduce_sum(tf.square(layer(z, training=True)))
+    return tape.gradient(value, layer.kernel.value)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+def test_native_arguments(name):
+    """Regularizers and constraints of the kernel leave the backward kernel alone."""
+    case = LAYERS[name]
+    arguments = {
+        "kernel_regularizer": keras.regularizers.L2(0.5),
+        "bias_regularizer": "l1",
+        "activity_regularizer": keras.regularizers.L2(0.25),
+        "kernel_constraint": keras.constraints.MaxNorm(0.01),
+        "bias_constraint": "non_neg",
+        "kernel_initializer": keras.initializers.RandomNormal(stddev=0.3),
+        "use_bias": True,
+    }
+    x = draw(case.input_shape)
+    for variant in RULES:
+        layer = built(case, rule(variant), **arguments)
+        kernel, bias = layer.kernel.numpy(), layer.bias.numpy()
+        with training_step(0):
+            outputs = layer(x, training=True).numpy()
+        own = [0.5 * (kernel**2).sum(), 0.01 * np.abs(bias).sum()]
+        own.append(0.25 * (outputs**2).sum() / len(x))
+        np.testing.assert_allclose(sorted(map(float, layer.losses)), sorted(own), rtol=1e-4)
+        for weight in layer.weights:
+            constrained = weight.name in ("kernel", "bias")
+            assert (weight.constraint is not None) == constrained
+            assert (weight.regularizer is not None) == constrained
+        without = built(case, rule(variant), use_bias=False)
+        assert without.bias is None
+        assert np.all(np.isfinite(without(x, training=True)))
+
+
+@pytest.mark.parametrize("variant", RULES)
+def test_a_frozen_layer_has_no_loss_and_no_weights_to_train(variant):
+    layer = built(LAYERS["dense"], rule(variant), trainable=False)
+    layer(draw((3, 5)), training=True)
+    assert not layer.losses
+    assert not layer.trainable_weights
+    layer.trainable = True
+    names = {w.name for w in layer.trainable_weights}
+    assert names == {w.name for w in built(LAYERS["dense"], rule(variant)).trainable_weights}
+
+
+def test_keras_arguments_by_position():
+    assert layers.Dense(3, "relu", False, alignment="symmetric").activation.__name__ == "relu"
+    layer = layers.Conv2D(4, 3, 2, "same", alignment="mirror")
+    assert (layer.strides, layer.padding) == ((2, 2), "same")
+
+
+def test_unknown_batch_and_sizes():
+    """Every rule in a graph that knows no batch size and no image size."""
+    made = {v: built(LAYERS["conv2d_same"], rule(v)) for v in RULES}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 2))])
+    def step(x):
+        with training_step(0) as active:
+            for layer in made.values():
+                layer(x, training=True)
+        return dict(active.losses)
+
+    x = draw((3, 6, 5, 2))
+    with training_step(0) as active:
+        for layer in made.values():
+            layer(x, training=True)
+    for path, loss in step(x).items():
+        np.testing.assert_allclose(loss, dict(active.losses)[path], rtol=1e-5)

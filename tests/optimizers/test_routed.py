@@ -1,0 +1,163 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_alignment import optimizers
+from neural_alignment.layers import Dense
+
+
+def make(**options):
+    return optimizers.RoutedOptimizer(
+        optimizers.get("momentum", learning_rate=0.05),
+        optimizers.Noisy(optimizers.get("adam", learning_rate=0.01), variance=1e-3),
+        **options,
+    )
+
+
+def compiled(optimizer, **options):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            Dense(3, activation="relu", alignment="symmetric", name="a"),
+            Dense(2, alignment="symmetric", name="b"),
+        ]
+    )
+    model.compile(optimizer, "mse", **options)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(24, 4)).astype("float32")
+    return model, x, x[:, :2]
+
+
+def fit(model, x, y, epochs):
+    return model.fit(x, y, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+
+
+def everything(model):
+    return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
+
+
+def test_each_optimizer_gets_its_variables():
+    model, x, y = compiled(make(), run_eagerly=True)
+    fit(model, x, y, 1)
+    routed = model.optimizer
+    paths = [
+        [variable.path for variable in one._trainable_variables]
+        for one in (routed.optimizer, routed.alignment_optimizer)
+    ]
+    assert [len(some) for some in paths] == [4, 2]
+    assert all("backward_kernel" in path for path in paths[1])
+    assert not any("backward_kernel" in path for path in paths[0])
+    for one in (routed, routed.optimizer, routed.alignment_optimizer):
+        assert int(one.iterations.numpy()) == 3
+
+
+def test_equals_two_optimizers_by_hand():
+    model, x, y = compiled(make(), run_eagerly=True)
+    fit(model, x, y, 2)
+    other, *_ = compiled("sgd", run_eagerly=True)
+    backward = [v for v in other.trainable_variables if v.path.endswith("backward_kernel")]
+    forward = [v for v in other.trainable_variables if not v.path.endswith("backward_kernel")]
+    nested = make()
+    pairs = [(nested.optimizer, forward), (nested.alignment_optimizer, backward)]
+    for batch in [0, 8, 16] * 2:
+        with tf.GradientTape(persistent=True) as tape:
+            outputs = other(x[batch : batch + 8], training=True)
+            loss = tf.reduce_mean((outputs - y[batch : batch + 8]) ** 2) + sum(other.losses)
+        for optimizer, variables in pairs:
+            optimizer.apply(tape.gradient(loss, variables), variables)
+    for got, expected in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_xla_fit_equals_eager_fit():
+    values = []
+    for options in ({"run_eagerly": True}, {"jit_compile": True}):
+        model, x, y = compiled(make(), **options)
+        fit(model, x, y, 1)
+        values.append(everything(model))
+    for got, expected in zip(*values, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_saving_and_resuming_equals_not_stopping(tmp_path):
+    model, x, y = compiled(make(), jit_compile=False)
+    fit(model, x, y, 1)
+    model.save(tmp_path / "model.keras")
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    path = checkpoint.write(str(tmp_path / "checkpoint"))
+    fit(model, x, y, 1)
+
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, optimizers.RoutedOptimizer)
+    fit(loaded, x, y, 1)
+    restored, *_ = compiled(make(), jit_compile=False)
+    restored.optimizer.build(restored.trainable_variables)
+    reader = tf.train.Checkpoint(model=restored, optimizer=restored.optimizer)
+    reader.read(path).assert_consumed()
+    fit(restored, x, y, 1)
+    for again in (loaded, restored):
+        for got, expected in zip(everything(again), everything(model), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_every_slot_is_among_the_variables():
+    model, x, y = compiled(make(), run_eagerly=True)
+    fit(model, x, y, 1)
+    # Step counts of the three wrappers and the rule inside; learning rates; 4 velocities; 2 x 2
+    # moments.
+    assert len(model.optimizer.variables) == 4 + 2 + 4 + 4
+
+
+def test_config_round_trip():
+    optimizer = make(patterns=("head", "backward"))
+    serialized = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(serialized)
+    assert again.get_config() == optimizer.get_config()
+    assert again.patterns == ("head", "backward")
+
+
+def test_learning_rate_is_the_first_ones():
+    optimizer = make()
+    optimizer.learning_rate = 0.5
+    assert float(optimizer.learning_rate) == float(optimizer.optimizer.learning_rate) == 0.5
+    assert float(optimizer.alignment_optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_loss_scaling_around_it():
+    model, x, y = compiled(keras.optimizers.LossScaleOptimizer(make()), jit_compile=False)
+    before = everything(model)
+    fit(model, x, y, 1)
+    assert all(np.isfinite(value).all() for value in everything(model))
+    assert any(np.any(a != b) for a, b in zip(before, everything(model), strict=False))
+
+
+def test_two_replicas(mirrored):
+    with mirrored.scope():
+        model, x, y = compiled(make(), jit_compile=False)
+    fit(model, x, y, 1)
+    reference, *_ = compiled(make(), run_eagerly=True)
+    for batch in (0, 8, 16):
+        reference.train_on_batch(x[batch : batch + 8], y[batch : batch + 8])
+    for got, expected in zip(model.variables, reference.variables, strict=True):
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_bad_arguments():
+    one, other = optimizers.get("gd"), optimizers.get("adam")
+    with pytest.raises(ValueError, match="two different"):
+        optimizers.RoutedOptimizer(one, one)
+    with pytest.raises(ValueError, match="two different"):
+        optimizers.RoutedOptimizer(one, "adam")
+    with pytest.raises(ValueError, match="regular expressions"):
+        optimizers.RoutedOptimizer(one, other, patterns=("(",))
+    with pytest.raises(ValueError, match="sequence of patterns"):
+        optimizers.RoutedOptimizer(one, other, patterns="backward")
+    with pytest.raises(ValueError, match="loss_scale_factor"):
+        optimizers.RoutedOptimizer(optimizers.get("gd", loss_scale_factor=2.0), other)
+    weight = keras.Variable(1.0, name="w")
+    routed = optimizers.RoutedOptimizer(one, other)
+    routed.build([weight])
+    with pytest.raises(ValueError, match="gradient for at least one"):
+        routed.apply([None], [weight])

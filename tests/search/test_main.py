@@ -1,0 +1,219 @@
+"""scripts/search.py: flags, faults seen from outside, killing it, two at a time."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from neural_alignment.search import processes
+from tests.search.support import (
+    ENVIRONMENT,
+    SEARCH,
+    call,
+    command,
+    fake_space,
+    faulty_space,
+    make_plan,
+    run,
+    write_space,
+)
+
+
+def wait_for(condition, seconds=20.0):
+    """Waits until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def started(directory, trial):
+    """The pids that ran a trial."""
+    path = directory / "trials" / f"{trial:04d}" / "starts.txt"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def begin(*arguments):
+    """Starts a command in the background."""
+    return subprocess.Popen(
+        arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(SEARCH)!r}, '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    heavy = {'tensorflow', 'keras', 'hyperopt', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    begun = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    seconds = time.monotonic() - begun
+    assert "AssertionError" not in ended.stderr
+    for flag in ("--space", "--trials", "--searchdir", "--parallel", "--spark", "--time_limit"):
+        assert flag in ended.stdout
+    assert seconds < 2.0  # 0.2 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--space=wm_add"], ("--space", "wm_ad_ops")),
+        (["--trials=0"], ("--trials",)),
+        (["--trials=many"], ("--trials",)),
+        (["--algorithm=grid"], ("--algorithm", "tpe|random")),
+        (["--parallel=0"], ("--parallel",)),
+        (["--time_limit=-1"], ("--time_limit",)),
+        (["--max_epochs=0"], ("--max_epochs",)),
+        (["--max_epochs=101"], ("--max_epochs", "100")),
+        (["--devices=one"], ("--devices", "'one'")),
+        (["--devices=0", "--tpu_names=a"], ("--devices", "--tpu_names")),
+        (["--spark=local", "--devices=0"], ("--spark", "--devices")),
+        (["--spark=local", "--preload"], ("--preload",)),
+        (["--train_flag=seed"], ("--train_flag", "name=value")),
+        (["--train_flag=train_epochs=3"], ("--train_flag", "train_epochs")),
+        (["--train_flag=decay_coef=3"], ("--decay_coef", "leave it out")),
+        (["--train_flag=colour=3"], ("--space", "colour")),
+        (["--train_flag=activation_forward=3"], ("--space", "activation_forward")),
+        (["--train_script=none.py"], ("--train_script", "none.py")),
+        (["--searchdir="], ("--searchdir", "required")),
+        (["--unknown=1"], ("unknown",)),
+        (["nonsense"], ("nonsense",)),
+        (["report"], ("report DIR",)),
+    ],
+)
+def test_bad_flags_are_usage_errors(tmp_path, wrong, words):
+    directory = tmp_path / "search"
+    ended = call("--space=wm", f"--searchdir={directory}", *wrong)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+    assert not directory.exists()
+
+
+def test_a_search_from_flags_to_the_best_settings(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    directory = tmp_path / "search"
+    ended = call(*command(directory, space, "--trials=3", "--max_epochs=3", "--devices=cpu")[2:])
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"trial 2: done 0?\.\d+|trial 2: done -", ended.stdout)
+    assert "2 of 3" in ended.stdout and "Best settings" in ended.stdout
+    lines = (directory / "best.cfg").read_text().splitlines()
+    assert "--train_epochs=4" in lines and not any("max_epochs" in line for line in lines)
+    assert started(directory, 0) and (directory / "trials/0000/metrics.csv").exists()
+    again = call(*command(directory, space, "--trials=3", "--seed=1")[2:])
+    assert again.returncode == 1
+    assert "seed was 0 and is 1" in again.stderr and "Traceback" not in again.stderr
+    told = call("report", str(directory))
+    assert told.returncode == 0 and "3 with a score" in told.stdout
+    for name in ("best_so_far", "settings", "importance"):
+        assert (directory / "report" / f"{name}.png").stat().st_size > 5000
+    none = call("report", str(tmp_path / "nothing"))
+    assert none.returncode == 1 and "holds no search" in none.stderr
+
+
+def test_all_trials_failing(tmp_path):
+    space = write_space(tmp_path / "space.json", faulty_space("error", "segfault"))
+    directory = tmp_path / "search"
+    ended = call(*command(directory, space, "--trials=3")[2:])
+    assert ended.returncode == 1 and "No trial succeeded" in ended.stdout
+    assert "failed, exit code 1" in ended.stdout + "failed, crashed"
+    assert not (directory / "best.cfg").exists()
+    assert len((directory / "trials.jsonl").read_text().splitlines()) == 3
+    assert call("report", str(directory)).returncode == 0
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_sigkill_in_mid_trial(tmp_path, preload):
+    """The trial dies with its search; the next start goes on with it, and runs no other twice."""
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=0.5))
+    directory = tmp_path / "search"
+    arguments = command(directory, space, "--trials=3", "--max_epochs=3", "--nopreload")
+    if preload:
+        # The real module would take seconds to import: the server is the same without it.
+        code = (
+            "import runpy, sys; from neural_alignment.search import main; main._PRELOADED = ();"
+            "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        arguments = [sys.executable, "-c", code, *arguments[1:-1], "--preload"]
+    metrics = directory / "trials" / "0001" / "metrics.csv"
+    search = begin(*arguments)
+    wait_for(lambda: metrics.exists() and "\n1," in metrics.read_text())
+    [orphan] = started(directory, 1)
+    search.kill()
+    search.communicate()
+    wait_for(lambda: processes.identity(orphan) is None, 3.0)
+    again = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0, again.stderr
+    assert f"died (pid {search.pid})" in again.stdout
+    assert [len(started(directory, trial)) for trial in range(3)] == [1, 2, 1]
+    rows = metrics.read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [1, 2, 3]
+    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
+    assert [(line["trial"], line["state"]) for line in lines] == [(n, "done") for n in range(3)]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path):
+    """Six kills; the trials are those of a search that nobody disturbed."""
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=0.02))
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    more = ("--trials=12", "--startup_trials=4", "--nopreload")
+    calm = call(*command(straight, space, *more)[2:])
+    assert calm.returncode == 0, calm.stderr
+    for attempt in range(6):
+        search = begin(*command(killed, space, *more))
+        time.sleep(1.5 + 0.37 * attempt)
+        search.kill()
+        search.communicate()
+    assert call(*command(killed, space, *more)[2:]).returncode == 0
+
+    def told(directory):
+        text = (directory / "trials.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [(line["trial"], line["state"], line["score"], line["flags"]) for line in lines]
+
+    assert told(killed) == told(straight)
+    for trial in range(12):
+        rows = (killed / "trials" / f"{trial:04d}" / "metrics.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
+
+
+def test_two_searches_on_one_directory(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=1))
+    directory = tmp_path / "search"
+    first = begin(*command(directory, space, "--trials=2"))
+    try:
+        wait_for(lambda: started(directory, 0))
+        second = call(*command(directory, space, "--trials=2")[2:])
+        assert second.returncode == 1 and f"pid {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=30)
+        assert first.returncode == 128 + signal.SIGTERM
+    finally:
+        first.kill()
+    assert len(started(directory, 0)) == 1
+
+
+def test_a_damaged_last_line_is_said_and_mended(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    directory = tmp_path / "search"
+    run(directory, make_plan(fake_space(), startup=20), 2)
+    file = directory / "trials.jsonl"
+    whole = file.read_bytes()
+    os.truncate(file, len(whole) - 20)
+    assert "line 2 is damaged" in call("report", str(directory)).stdout.replace("\n", " ")
+    ended = call(*command(directory, space, "--trials=2")[2:])
+    assert ended.returncode == 0 and "damaged" in ended.stdout
+    assert file.read_bytes() == whole and len(started(directory, 1)) == 1

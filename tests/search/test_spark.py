@@ -1,0 +1,89 @@
+"""The same search on hyperopt's SparkTrials, in local mode: needs the extra [spark] and Java 17."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from neural_alignment.search import processes
+from tests.search.support import ENVIRONMENT, command, fake_space, faulty_space, write_space
+
+pytestmark = pytest.mark.slow
+
+
+def search(*arguments):
+    return subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
+def records(directory):
+    text = (directory / "trials.jsonl").read_text()
+    return {line["trial"]: line for line in map(json.loads, text.splitlines())}
+
+
+def starts(directory, trial):
+    path = directory / "trials" / f"{trial:04d}" / "starts.txt"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_same_trials_as_without_spark(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    more = ("--trials=8", "--algorithm=random")
+    local, spark = tmp_path / "local", tmp_path / "spark"
+    assert search(*command(local, space, *more)).returncode == 0
+    ended = search(*command(spark, space, *more, "--spark=local[2]", "--parallel=2"))
+    assert ended.returncode == 0, ended.stderr
+    assert "Best settings" in ended.stdout
+
+    def told(directory):
+        found = records(directory)
+        return [(n, found[n]["state"], found[n]["score"], found[n]["flags"]) for n in range(8)]
+
+    assert told(spark) == told(local)
+    assert (spark / "best.cfg").read_text().splitlines()[:-1] == (
+        (local / "best.cfg").read_text().splitlines()[:-1]
+    )
+
+
+def test_failed_trials_are_recorded_with_their_reasons(tmp_path):
+    space = write_space(tmp_path / "space.json", faulty_space("segfault", "nan", "none"))
+    ended = search(
+        *command(
+            tmp_path / "s", space, "--trials=9", "--spark=local[2]", "--parallel=2",
+            "--algorithm=random",
+        )
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    reasons = {
+        line["settings"]["fault"]: line["reason"] for line in records(tmp_path / "s").values()
+    }
+    assert reasons == {
+        "segfault": "crashed: SIGSEGV",
+        "nan": "diverged: loss is nan in epoch 2",
+        "none": None,
+    }
+
+
+def test_sigkill_of_the_driver_in_mid_trial(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=1.5))
+    directory = tmp_path / "s"
+    arguments = command(directory, space, "--trials=3", "--spark=local[1]", "--max_epochs=3")
+    driver = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    metrics = directory / "trials" / "0001" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and "\n1," in metrics.read_text()):
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.05)
+    [orphan] = starts(directory, 1)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    ended = search(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert processes.identity(orphan) is None
+    assert {n: line["state"] for n, line in records(directory).items()} == dict.fromkeys(
+        range(3), "done"
+    )
+    rows = metrics.read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
+    assert len(starts(directory, 0)) == 1 and len(starts(directory, 1)) == 2

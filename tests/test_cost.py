@@ -1,0 +1,102 @@
+"""What a training step runs: no more convolutions and matmuls than stock layers, or the floor's."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from benchmarks import networks, operations, steps
+from neural_alignment import alignments, layers
+
+NOISE = {"input_distribution": "normal"}
+# Operations of a layer's size that a rule adds to each layer.
+EXTRA = [
+    ("feedback", {}, 0),
+    ("kolen_pollack", {}, 0),
+    ("symmetric", {}, 0),
+    ("sign_symmetry", {}, 0),
+    ("sign_symmetry", {"magnitude": "batch_random"}, 0),
+    ("sign_symmetry", {"magnitude": "fixed_random"}, 0),
+    ("product", {}, 0),
+    ("product", {"feedback": "orthogonal"}, 0),
+    ("mirror", {}, 1),
+    ("mirror", NOISE, 2),
+    ("activation", {}, 2),
+    ("activation", NOISE, 3),
+    ("information", {}, 2),
+    ("information", NOISE, 3),
+]
+CONV_LAYERS = 2
+DENSE_LAYERS = 1
+
+
+def _model(alignment):
+    """Two convolutions and a Dense layer: small, as XLA takes seconds to compile it."""
+    inputs = keras.Input((8, 8, 3))
+    x = inputs
+    for filters, strides in ((4, 1), (6, 2)):
+        x = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", activation="relu", alignment=alignment
+        )(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(10, alignment=alignment)(x))
+
+
+def _count(model, jit, split=False):
+    step = steps.training_step(model, jit=jit, split=split)
+    count = operations.count_xla if jit else operations.count_graph
+    return count(step, tf.zeros((2, 8, 8, 3)), tf.zeros((2,), tf.int32))
+
+
+@pytest.fixture(scope="module")
+def stock():
+    twin = networks.stock_twin(_model(None))
+    return {jit: _count(twin, jit) for jit in (False, True)}
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+def test_stock_is_counted_right(stock, jit):
+    # Output and dW of every layer, dx of every layer but the first.
+    assert stock[jit] == operations.Counts(3 * CONV_LAYERS - 1, 3 * DENSE_LAYERS)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("name", "options", "extra"),
+    EXTRA,
+    ids=["-".join([name, *map(str, options.values())]) for name, options, _ in EXTRA],
+)
+def test_a_rule_runs_its_floor(stock, name, options, extra, jit):
+    counts = _count(_model({"name": name, **options}), jit)
+    assert counts.convolutions == stock[jit].convolutions + extra * CONV_LAYERS
+    matmuls = stock[jit].matmuls + extra * DENSE_LAYERS
+    if name == "product":
+        # R Q of every layer but the first, whose dx is not needed, and dR = dW Q^T.
+        matmuls += 2 * (CONV_LAYERS + DENSE_LAYERS) - 1
+    assert counts.matmuls == matmuls
+
+
+def test_every_rule_is_counted():
+    assert {name for name, _, _ in EXTRA} == set(alignments.names())
+
+
+@pytest.mark.parametrize("name", ["symmetric", "mirror"])
+def test_an_optimizer_for_each_loss_takes_one_forward_pass(name):
+    model = _model(name)
+    assert _count(model, jit=False, split=True) == _count(model, jit=False)
+
+
+def test_the_floor_is_the_count_in_multiplications():
+    network = networks.NETWORKS["resnet20"]
+    floors = {
+        (name, noise): networks.floor(
+            network.build({"name": name, **(NOISE if noise else {})}), batch=64
+        )
+        for name in ("mirror", "activation")
+        for noise in (False, True)
+    }
+    assert floors == {
+        ("mirror", False): pytest.approx(1.33, abs=0.015),
+        ("mirror", True): pytest.approx(1.66, abs=0.015),
+        ("activation", False): pytest.approx(1.66, abs=0.015),
+        ("activation", True): pytest.approx(1.99, abs=0.015),
+    }
