@@ -1,4 +1,4 @@
-"""What a layer-wise loss is computed from: input, projections and reconstructions (SPEC of [K] A.3).
+"""What a layer-wise loss is made of: input, projections and reconstructions ([K] A.3).
 
     input  ->  backward input  ->  f = x W, b = x' B  ->  (+ bias, activation)
            ->  reconstructions f B^T, b W^T  ->  centred and normalised outputs

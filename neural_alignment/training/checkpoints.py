@@ -20,6 +20,7 @@ import tensorflow as tf
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d{9,})\.json$")
+_FILE = re.compile(r"step-(\d{9,})\.(index|data-|json)")
 _CHUNK = 1 << 24
 
 
@@ -53,6 +54,9 @@ class Checkpoints:
     def save(self, step: int, tensors: Mapping[str, Any]) -> str:
         """Writes a checkpoint; those before it are untouched until it is whole.
 
+        What is left of unfinished ones goes first, and checkpoints of later steps after it: a run
+        is only ever behind its newest checkpoint when that one was damaged.
+
         Args:
             step: the global step.
             tensors: by name.
@@ -67,6 +71,7 @@ class Checkpoints:
         try:
             tf.io.gfile.makedirs(self.folder)
             self._remove(step)
+            self._remove_unfinished()
             names = sorted(tensors)
             with tf.device("CPU:0"):
                 tf.raw_ops.SaveV2(
@@ -81,26 +86,36 @@ class Checkpoints:
             }
             _write_atomically(f"{prefix}.json", json.dumps({"step": step, "files": manifest}))
         except (OSError, tf.errors.OpError) as error:
-            self._remove(step)
+            self._remove_unfinished()
             kept = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
                 f"could not write the checkpoint of step {step} in {self.folder}: "
-                f"{getattr(error, 'message', None) or error}. Checkpoints there still: steps "
+                f"{_message(error)}. Checkpoints there still: steps "
                 f"{kept}. Make space or check the folder, then run the same command again."
             ) from error
-        for old in self.steps()[: -self._keep]:
-            self._remove(old)
+        steps = self.steps()
+        until = steps.index(step) + 1
+        for other in steps[: max(0, until - self._keep)] + steps[until:]:
+            self._remove(other)
         return prefix
 
     def _remove(self, step: int) -> None:
         prefix = self.prefix(step)
         for path in (f"{prefix}.json", *_files(prefix)):
-            try:
-                tf.io.gfile.remove(path)
-            except tf.errors.NotFoundError:
-                continue
-            except tf.errors.OpError as error:
-                _log.warning("could not remove %s: %s", path, error.message)
+            _remove_file(path)
+
+    def _unfinished(self) -> dict[str, int]:
+        """Files of checkpoints without a json file that says they are whole, and their steps."""
+        if not tf.io.gfile.isdir(self.folder):
+            return {}
+        whole = self.steps()
+        found = (_FILE.match(name) for name in tf.io.gfile.listdir(self.folder))
+        steps = {match.string: int(match.group(1)) for match in found if match}
+        return {name: step for name, step in steps.items() if step not in whole}
+
+    def _remove_unfinished(self) -> None:
+        for name in self._unfinished():
+            _remove_file(f"{self.folder}/{name}")
 
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files; None where they are as they were written."""
@@ -129,9 +144,8 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and every one is damaged.
         """
-        steps = self.steps()
         damaged = []
-        for step in reversed(steps):
+        for step in reversed(self.steps()):
             problem = self.damage(step)
             if problem is None:
                 return step
@@ -142,9 +156,15 @@ class Checkpoints:
                 f"every checkpoint in {self.folder} is damaged ({'; '.join(damaged)}). Put a whole "
                 "one back, or give another --workdir to start anew."
             )
-        if tf.io.gfile.isdir(self.folder) and any(
-            re.search(r"step-\d+\.(index|data)", name) for name in tf.io.gfile.listdir(self.folder)
-        ):
+        # Saving removes what is unfinished first, so that an interrupted run leaves one at most.
+        unfinished = sorted(set(self._unfinished().values()))
+        if len(unfinished) > 1:
+            raise CheckpointError(
+                f"the checkpoints of steps {', '.join(map(str, unfinished))} in {self.folder} lack "
+                "their json files, which say that they are whole. Put those back, or give another "
+                "--workdir to start anew."
+            )
+        if unfinished:
             _log.warning("%s holds an unfinished checkpoint, which is ignored", self.folder)
         return None
 
@@ -176,7 +196,7 @@ def assign(prefix: str, variables: Mapping[str, Any], within: str = "") -> None:
     Raises:
         CheckpointError: names or shapes differ.
     """
-    reader = tf.train.load_checkpoint(prefix)
+    reader = _reader(prefix)
     shapes = reader.get_variable_to_shape_map()
     saved = {name for name in shapes if name.startswith(within)}
     problems = [f"it lacks {name}" for name in sorted(set(variables) - saved)]
@@ -190,7 +210,31 @@ def assign(prefix: str, variables: Mapping[str, Any], within: str = "") -> None:
         shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
         raise CheckpointError(f"the checkpoint {prefix} does not fit this run: {shown}.")
     for name, variable in variables.items():
-        variable.assign(reader.get_tensor(name))
+        variable.assign(_tensor(reader, prefix, name))
+
+
+def differences(prefix: str, other: str) -> list[str]:
+    """Where two checkpoints differ, bit by bit.
+
+    Args:
+        prefix: path of a checkpoint.
+        other: path of another.
+
+    Returns:
+        Names of the tensors that only one of them has, or that differ.
+
+    Raises:
+        CheckpointError: one cannot be read.
+    """
+    readers = {path: _reader(path) for path in (prefix, other)}
+    first, second = (set(r.get_variable_to_shape_map()) for r in readers.values())
+    differing = first ^ second
+    for name in first & second:
+        a, b = (_tensor(reader, path, name) for path, reader in readers.items())
+        a, b = np.asarray(a), np.asarray(b)
+        if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes()):
+            differing.add(name)
+    return sorted(differing)
 
 
 def find(path: str, step: int | None = None) -> str:
@@ -223,7 +267,7 @@ def find(path: str, step: int | None = None) -> str:
         return checkpoints.prefix(chosen)
     prefix = re.sub(r"\.(index|json|data-\d+-of-\d+)$", "", path)
     if tf.io.gfile.exists(f"{prefix}.index"):
-        return prefix
+        return _whole(prefix, step)
     raise CheckpointError(
         f"no checkpoint at {path}. Expected a run directory, its checkpoints folder, or the path "
         "of a checkpoint such as RUN/checkpoints/step-000000120."
@@ -239,8 +283,53 @@ def step_of(prefix: str) -> int:
     Returns:
         The step; 0 where the checkpoint holds none.
     """
-    reader = tf.train.load_checkpoint(prefix)
-    return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
+    reader = _reader(prefix)
+    if not reader.has_tensor("global_step"):
+        return 0
+    return int(_tensor(reader, prefix, "global_step"))
+
+
+def _whole(prefix: str, step: int | None) -> str:
+    """The prefix that a user gave, if it is of that step and as it was written."""
+    if step is not None and step != step_of(prefix):
+        raise CheckpointError(
+            f"{prefix} is the checkpoint of step {step_of(prefix)}, not {step}. Give the run "
+            "directory to choose among its steps."
+        )
+    folder, _, leaf = prefix.rpartition("/")
+    match = _NAME.fullmatch(f"{leaf}.json")
+    if match and tf.io.gfile.exists(f"{prefix}.json"):
+        problem = Checkpoints(folder or ".").damage(int(match.group(1)))
+        if problem is not None:
+            raise CheckpointError(f"{prefix} is damaged: {problem}")
+    return prefix
+
+
+def _reader(prefix: str) -> Any:
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise CheckpointError(f"{prefix} cannot be read: {_message(error)}") from error
+
+
+def _tensor(reader: Any, prefix: str, name: str) -> Any:
+    try:
+        return reader.get_tensor(name)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise CheckpointError(f"{name} of {prefix} cannot be read: {_message(error)}") from error
+
+
+def _message(error: BaseException) -> str:
+    return str(getattr(error, "message", None) or error)
+
+
+def _remove_file(path: str) -> None:
+    try:
+        tf.io.gfile.remove(path)
+    except tf.errors.NotFoundError:
+        return
+    except tf.errors.OpError as error:
+        _log.warning("could not remove %s: %s", path, error.message)
 
 
 def _files(prefix: str) -> list[str]:

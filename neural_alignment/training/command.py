@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -49,21 +50,20 @@ def _run(job_name: str) -> int:
     from neural_alignment.training.run_directory import RunDirectoryError
     from neural_alignment.training.strategy import DeviceError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of steps, as SIGINT
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
+        _split_cpu(flags.FLAGS["logical_cpus"].value)
         getattr(job, job_name)(flags.FLAGS)
     except training_flags.UsageError as error:
         return _say(error, USAGE)
     except InterruptedRun as interruption:
         _say(f"{interruption}. Run the same command again to go on.", INTERRUPTED)
         return INTERRUPTED
-    except (
-        CheckpointError,
-        DeviceError,
-        DivergenceError,
-        FileNotFoundError,
-        RunDirectoryError,
-    ) as error:
+    except KeyboardInterrupt:
+        _say("interrupted between steps. Run the same command again to go on.", INTERRUPTED)
+        return INTERRUPTED
+    except (CheckpointError, DeviceError, DivergenceError, OSError, RunDirectoryError) as error:
         return _say(error, FAILED)
     except tf.errors.OpError as error:
         message = describe_error(error)
@@ -71,6 +71,15 @@ def _run(job_name: str) -> int:
             raise
         return _say(message, FAILED)
     return 0
+
+
+def _split_cpu(parts: int | None) -> None:
+    if parts is not None:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        configuration = [tf.config.LogicalDeviceConfiguration()] * parts
+        tf.config.set_logical_device_configuration(cpu, configuration)
 
 
 def _say(message: object, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from neural_alignment import alignments, data, models, optimizers
 
 PRESETS = pathlib.Path(__file__).parent.parent / "presets"
 SCHEDULE_SUFFIXES = ("start", "stop", "cycle", "schedule_rate", "schedule_type")
+TRAIN_EPOCHS = 90.0
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
@@ -65,7 +67,9 @@ def _define_job(fv: flags.FlagValues) -> None:
         flag_values=fv,
     )
     flags.DEFINE_integer("seed", 0, "seed of everything random", 0, 2**31 - 1, flag_values=fv)
-    flags.DEFINE_float("train_epochs", 90.0, "epochs to train, and to schedule for", flag_values=fv)
+    flags.DEFINE_float(
+        "train_epochs", TRAIN_EPOCHS, "epochs to train, and to schedule for", flag_values=fv
+    )
     flags.DEFINE_float(
         "max_epochs",
         None,
@@ -151,6 +155,7 @@ DATA_FLAGS = (
     "data_dir", "download", "image_size", "preprocessing", "augment", "max_bad_records",
     "shuffle_buffer", "shard_by", "num_classes", "num_train", "num_validation",
 )  # fmt: skip
+_ORIGIN = ("--load_checkpoint=", "--load_step=")
 LIST_FLAGS = ("layers_list", "filters_list", "kernels_list")
 MODEL_FLAGS = (
     *LIST_FLAGS, "activation", "l2", "bn_trainable", "bn_after_relu", "unbiased_variance",
@@ -284,6 +289,13 @@ def _define_timing(fv: flags.FlagValues) -> None:
 
 def _define_devices(fv: flags.FlagValues) -> None:
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "devices to train on", flag_values=fv)
+    flags.DEFINE_integer(
+        "logical_cpus",
+        None,
+        "split the CPU in so many logical devices, to try strategy=mirrored",
+        1,
+        flag_values=fv,
+    )
     flags.DEFINE_string("gpu", None, "indices of the GPUs to use, comma-separated", flag_values=fv)
     flags.DEFINE_string("tpu_name", None, "name of the TPU, or local", flag_values=fv)
     flags.DEFINE_string("tpu_zone", None, "zone of the TPU", flag_values=fv)
@@ -319,7 +331,7 @@ def command_line(argv: Sequence[str]) -> list[str]:
 
 
 def with_flags_of_run(argv: Sequence[str]) -> list[str]:
-    """Puts the flagfile of `--load_checkpoint=RUN` first, so that RUN's own flags hold.
+    """Puts the flags of `--load_checkpoint=RUN` first, so that they hold unless others follow.
 
     Args:
         argv: the command line.
@@ -327,12 +339,17 @@ def with_flags_of_run(argv: Sequence[str]) -> list[str]:
     Returns:
         The command line; as it was where RUN holds no flags.cfg.
     """
-    for argument in argv:
-        if argument.lstrip("-").startswith("load_checkpoint="):
-            named = pathlib.Path(argument.partition("=")[2])
-            for folder in (named, *list(named.parents)[:2]):
-                if (folder / "flags.cfg").is_file():
-                    return [argv[0], f"--flagfile={folder / 'flags.cfg'}", *argv[1:]]
+    for argument, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--load_checkpoint", "-load_checkpoint"):
+            continue
+        named = pathlib.Path(value if equals else following)
+        for folder in (named, *list(named.parents)[:2]):
+            if (folder / "flags.cfg").is_file():
+                lines = (folder / "flags.cfg").read_text().splitlines()
+                # Where RUN itself began, and where it runs, is not where this checkpoint is.
+                own = [line for line in lines if not line.startswith(_ORIGIN)]
+                return [argv[0], *own, *argv[1:]]
     return list(argv)
 
 
@@ -377,13 +394,21 @@ def validate(fv: flags.FlagValues) -> None:
     _check_ranges(fv)
     _check_rule(fv)
     _check_timing(fv)
+    _check_learning_rates(fv)
     _check_noise_and_clipping(fv)
-    _check_minibatches(fv)
+    _check_batches_and_epochs(fv)
     _check_devices(fv)
 
 
 def _refuse(flag: str, expected: str, received: Any) -> None:
     raise UsageError(f"--{flag}: expected {expected}. Received: {received!r}")
+
+
+def _refuse_given(fv: flags.FlagValues, names: Iterable[str], expected: str) -> None:
+    """Refuses flags that would have no effect, where they are not at their defaults."""
+    for name in names:
+        if fv[name].value != fv[name].default:
+            _refuse(name, expected, fv[name].value)
 
 
 def _check_names(fv: flags.FlagValues) -> None:
@@ -447,6 +472,8 @@ def _check_rule(fv: flags.FlagValues) -> None:
             _refuse(option, valid, fv[option].value)
     for coefficient in coefficient_names():
         _check_schedule(fv, coefficient, coefficient in known, of)
+    if fv["input_distribution"].value is None:
+        _refuse_given(fv, ["input_stddev"], "input_distribution, the noise whose deviation this is")
     if rule is not None:
         try:
             rule(**given_rule_options(fv))
@@ -471,6 +498,8 @@ def _check_schedule(fv: flags.FlagValues, name: str, known: bool, rule: str) -> 
         _refuse(
             f"{name}_schedule_type", "linear or exponential, with a rate or a cycle given", kind
         )
+    if kind is not None and fv[f"{name}_schedule_rate"].value == 0.0:
+        _refuse(f"{name}_schedule_rate", "a growth other than 0, with a schedule_type given", 0.0)
 
 
 def has_alignment_loss(fv: flags.FlagValues) -> bool:
@@ -489,24 +518,43 @@ def _check_timing(fv: flags.FlagValues) -> None:
                 _refuse(
                     flag, f"a rule with an alignment loss, which {rule} has not", fv[flag].value
                 )
+        expected = f"a rule with an alignment loss, which {rule} has not"
+        _refuse_given(fv, ["alignment_rate"], expected)
+
+
+_RATE_FLAGS = (
+    "learning_rate", "rescale_lr", "constant_lr", "warmup_epochs", "drops", "manual_lr", "drop",
+    "boundary_step",
+)  # fmt: skip
+
+
+def _check_learning_rates(fv: flags.FlagValues) -> None:
     if fv["alignment_optimizer"].value is None:
-        for name in sorted(_alignment_rate_flags()):
-            if fv[name].value != fv[name].default:
-                _refuse(name, "an alignment_optimizer, which was not given", fv[name].value)
+        names = [f"alignment_{name}" for name in _RATE_FLAGS]
+        _refuse_given(fv, names, "an alignment_optimizer, which was not given")
     for prefix in ("", "alignment_"):
-        drop, boundary = fv[f"{prefix}drop"].value, fv[f"{prefix}boundary_step"].value
-        manual = fv[f"{prefix}manual_lr"].value
-        if not manual and (drop or boundary is not None):
-            _refuse(f"{prefix}manual_lr", f"true, with {prefix}drop or {prefix}boundary_step", False)
-        if (drop > 0) != (boundary is not None):
-            _refuse(
-                f"{prefix}boundary_step", f"a step with {prefix}drop > 0, and none else", boundary
-            )
+        _check_learning_rate(fv, prefix)
+    if not fv["rescale_lr"].value and not fv["alignment_rescale_lr"].value:
+        _refuse_given(fv, ["base_batch_size"], "rescale_lr or alignment_rescale_lr")
 
 
-def _alignment_rate_flags() -> Iterable[str]:
-    names = ("learning_rate", "rescale_lr", "constant_lr", "warmup_epochs", "drops", "manual_lr")
-    return [f"alignment_{name}" for name in (*names, "drop", "boundary_step")]
+def _check_learning_rate(fv: flags.FlagValues, prefix: str) -> None:
+    drop, boundary = fv[f"{prefix}drop"].value, fv[f"{prefix}boundary_step"].value
+    manual, constant = fv[f"{prefix}manual_lr"].value, fv[f"{prefix}constant_lr"].value
+    if not manual and (drop or boundary is not None):
+        _refuse(f"{prefix}manual_lr", f"true, with {prefix}drop or {prefix}boundary_step", False)
+    if (drop > 0) != (boundary is not None):
+        _refuse(f"{prefix}boundary_step", f"a step with {prefix}drop > 0, and none else", boundary)
+    if manual and not constant:
+        _refuse(f"{prefix}constant_lr", f"no schedule of drops with {prefix}manual_lr", False)
+    if constant and not manual:
+        expected = f"{prefix}constant_lr=false, a rate that changes"
+        _refuse_given(fv, [f"{prefix}warmup_epochs"], expected)
+    # The alignment loss's rate drops with the loss's unless it has drops of its own.
+    shared = not prefix and not fv["alignment_constant_lr"].value and not fv["alignment_drops"].value
+    if constant and not shared:
+        expected = f"{prefix}constant_lr=false, a rate that changes"
+        _refuse_given(fv, [f"{prefix}drops"], expected)
 
 
 def _check_noise_and_clipping(fv: flags.FlagValues) -> None:
@@ -515,9 +563,24 @@ def _check_noise_and_clipping(fv: flags.FlagValues) -> None:
             _refuse(flag, "a variance >= 0", fv[flag].value)
     if fv["use_noisy_alignment_opt"].value and fv["alignment_optimizer"].value is None:
         _refuse("use_noisy_alignment_opt", "an alignment_optimizer", True)
+    used = [which for which in ("global", "alignment") if fv[f"use_noisy_{which}_opt"].value]
+    settings = ("distribution", "variance")
+    for which in ("global", "alignment"):
+        if which not in used:
+            names = [f"noisy_{which}_opt_{setting}" for setting in settings]
+            _refuse_given(fv, names, f"use_noisy_{which}_opt")
+    for setting in settings:
+        if all(fv[f"noisy_{which}_opt_{setting}"].value is not None for which in used):
+            expected = "a noisy optimizer without one of its own (use_noisy_global_opt, ...)"
+            _refuse_given(fv, [f"noisy_opt_{setting}"], expected)
+    if not fv["grad_clip"].value:
+        _refuse_given(fv, ["grad_clipping_value", "grad_clipping_method"], "grad_clip")
 
 
-def _check_minibatches(fv: flags.FlagValues) -> None:
+def _check_batches_and_epochs(fv: flags.FlagValues) -> None:
+    epochs, most = fv["train_epochs"].value, fv["max_epochs"].value
+    if most is not None and most > epochs:
+        _refuse("max_epochs", f"at most train_epochs={epochs:g}", most)
     micro, batch = fv["minibatch_size"].value, fv["train_batch_size"].value
     if micro is not None and batch % micro:
         _refuse("minibatch_size", f"a divisor of train_batch_size={batch}", micro)
@@ -526,7 +589,12 @@ def _check_minibatches(fv: flags.FlagValues) -> None:
 
 
 def _check_devices(fv: flags.FlagValues) -> None:
-    if fv["strategy"].value != "tpu":
-        for flag in ("tpu_name", "tpu_zone", "gcp_project"):
-            if fv[flag].value is not None and fv["strategy"].value != "auto":
-                _refuse(flag, "strategy=tpu or auto", fv[flag].value)
+    strategy, tpu = fv["strategy"].value, fv["tpu_name"].value
+    if strategy not in ("auto", "tpu"):
+        _refuse_given(fv, ["tpu_name", "tpu_zone", "gcp_project"], "strategy=tpu or auto")
+    if strategy == "auto" and tpu is None:
+        _refuse_given(fv, ["tpu_zone", "gcp_project"], "tpu_name or strategy=tpu")
+    if strategy == "tpu" or tpu is not None:
+        _refuse_given(fv, ["gpu"], "a strategy other than tpu")
+    if strategy != "mirrored":
+        _refuse_given(fv, ["logical_cpus"], "strategy=mirrored")

@@ -19,7 +19,12 @@ import tensorflow as tf
 from neural_alignment.data import Dataset
 from neural_alignment.data.padding import pad_batches
 from neural_alignment.training import metrics
-from neural_alignment.training.checkpoints import Checkpoints, assign, not_finite
+from neural_alignment.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    assign,
+    not_finite,
+)
 from neural_alignment.training.run_directory import METRICS, Table
 from neural_alignment.training.step import Step, Validation
 
@@ -193,15 +198,29 @@ class Trainer:
             Whether there was one.
 
         Raises:
-            CheckpointError: every checkpoint is damaged, or it does not fit.
+            CheckpointError: every checkpoint is damaged or lost, or it does not fit.
         """
-        step = self.checkpoints.newest_whole() if self.checkpoints else None
-        if step is None:
+        if self.checkpoints is None:
             return False
-        self.checkpoints.restore(step, self.variables())
-        self._metrics.truncate(step)
-        self._layer_metrics.truncate(step)
-        return True
+        step = self.checkpoints.newest_whole()
+        if step is None:
+            self._check_that_none_is_lost()
+        else:
+            self.checkpoints.restore(step, self.variables())
+        for table in (self._metrics, self._layer_metrics):
+            # The row of a part of an epoch is the last one; going on, the epoch gets a whole row.
+            table.truncate(self.global_step, 1 if self._is_last() else self.steps_per_epoch)
+        return step is not None
+
+    def _check_that_none_is_lost(self) -> None:
+        """A run killed before its first checkpoint was whole may have rows up to there."""
+        rows = self._metrics.rows
+        if rows and int(rows[-1]["global_step"]) > self._steps_per_checkpoint():
+            raise CheckpointError(
+                f"{self._metrics.path} has rows up to step {rows[-1]['global_step']}, but there is "
+                f"no checkpoint in {self.checkpoints.folder}. Put the checkpoints back, or give "
+                "another --workdir to start anew."
+            )
 
     def load_weights(self, prefix: str) -> None:
         """Starts from the weights of another run's checkpoint.
@@ -237,7 +256,7 @@ class Trainer:
             while self.global_step < self.total_steps and not self.model.stop_training:
                 logs = self._epoch()
         self._callbacks.on_train_end(logs)
-        return logs
+        return logs or self.evaluate()
 
     def _last_row(self) -> dict[str, float]:
         if self._metrics is None or not self._metrics.rows:
@@ -320,9 +339,10 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> dict[str, float]:
         means = self._means(self._sums.numpy())
-        self._sums.assign(tf.zeros_like(self._sums))
         logs = {name: means[name] for name in ("loss", "alignment_loss")} | self.evaluate()
         whole, rest = divmod(self.global_step, self.steps_per_epoch)
+        if not rest:
+            self._sums.assign(tf.zeros_like(self._sums))
         row = logs | {
             "epoch": whole if not rest else self.global_step / self.steps_per_epoch,
             "global_step": self.global_step,
@@ -347,7 +367,7 @@ class Trainer:
         return logs
 
     def _save(self) -> None:
-        if self.checkpoints is None or self.global_step in self.checkpoints.steps()[-1:]:
+        if self.checkpoints is None:
             return
         variables = self.variables()
         wrong = not_finite(variables)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from neural_alignment.training.flags import TRAIN_EPOCHS
+
 # A run may be resumed with other values of these: they change where things are or how often they
 # are written, not what is computed.
 MAY_CHANGE = frozenset(
@@ -33,13 +35,14 @@ MAY_CHANGE = frozenset(
         "workdir",
     }
 )
-MAY_GROW = frozenset({"train_epochs"})
+# Flag that may be raised, and its default.
+MAY_GROW = {"train_epochs": TRAIN_EPOCHS}
 
 METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_top1", "val_top5")
 
 
 class RunDirectoryError(RuntimeError):
-    """A run directory that is in use, or belongs to a run with other flags."""
+    """A run directory that is in use, of a run with other flags, or cannot be read or written."""
 
 
 class Lock:
@@ -111,7 +114,7 @@ def check_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
     differences = []
     for name in sorted((set(before) | set(values)) - MAY_CHANGE):
         old, new = before.get(name), values.get(name)
-        if old == new or (name in MAY_GROW and _grows(old, new)):
+        if old == new or (name in MAY_GROW and _grows(old, new, MAY_GROW[name])):
             continue
         differences.append(f"  was {old or f'--{name} not given'}, now {new or 'not given'}")
     if differences:
@@ -122,10 +125,9 @@ def check_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
         )
 
 
-def _grows(old: str | None, new: str | None) -> bool:
-    if old is None or new is None:
-        return False
-    return float(new.partition("=")[2]) >= float(old.partition("=")[2])
+def _grows(old: str | None, new: str | None, default: float) -> bool:
+    before, now = (default if line is None else float(line.partition("=")[2]) for line in (old, new))
+    return now >= before
 
 
 def _flag_name(line: str) -> str:
@@ -152,6 +154,9 @@ class Table:
     Args:
         path: of the file.
         columns: its header; "epoch" and "global_step" among them.
+
+    Raises:
+        RunDirectoryError: the file is no such table.
     """
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
@@ -161,16 +166,35 @@ class Table:
         if path.exists():
             with path.open(newline="") as file:
                 self.rows = [dict(row) for row in csv.DictReader(file)]
+        for row in self.rows:
+            if set(row) != set(self._columns) or not (row["global_step"] or "").isdigit():
+                raise RunDirectoryError(
+                    f"Expected a table with the columns {', '.join(columns)} in {path}. "
+                    f"Received the row: {row}. Put the file back as it was, or give another "
+                    "--workdir."
+                )
 
-    def truncate(self, step: int) -> None:
-        """Drops the rows of later steps: a resumed run writes them again."""
-        self.rows = [row for row in self.rows if int(row["global_step"]) <= step]
+    def truncate(self, step: int, every: int = 1) -> None:
+        """Drops the rows that a resumed run writes again.
+
+        Args:
+            step: rows of later steps go.
+            every: so do rows whose step is not a multiple of it.
+        """
+        self.rows = [
+            row
+            for row in self.rows
+            if int(row["global_step"]) <= step and int(row["global_step"]) % every == 0
+        ]
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows and writes the file.
 
         Args:
             rows: a value for each column; floats are written with every digit.
+
+        Raises:
+            RunDirectoryError: it could not be written, because there is no space left, say.
         """
         self.rows += [{name: _text(row[name]) for name in self._columns} for row in rows]
         text = io.StringIO()
@@ -186,8 +210,14 @@ def _text(value: Any) -> str:
 
 def _write_atomically(path: pathlib.Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"could not write {path}: {error.strerror}. What it held is still there. Make space or "
+            "check the folder, then run the same command again."
+        ) from error

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+# Lookups retry without end where there is no network: nothing is waited for longer than this.
+_FIND_SECONDS = 60.0
+# A large slice takes minutes to initialise.
+_INITIALISE_SECONDS = 300.0
+_REGISTER_SECONDS = 300.0
+_HEARTBEAT_SECONDS = 30.0
+
 
 class DeviceError(RuntimeError):
-    """Devices that were asked for and are not there."""
+    """Devices that were asked for and are not there, or no longer."""
 
 
 def make_strategy(
     name: str = "auto",
     *,
     gpu: str | None = None,
+    logical_cpus: int | None = None,
     tpu_name: str | None = None,
     tpu_zone: str | None = None,
     gcp_project: str | None = None,
@@ -27,8 +39,9 @@ def make_strategy(
     Args:
         name: "one_device", "mirrored" (every device here), "multi_worker" (by TF_CONFIG), "tpu",
             or "auto": tpu with a tpu_name, multi_worker with TF_CONFIG, mirrored with more than
-            one GPU, else one_device.
+            one GPU or logical CPU, else one_device.
         gpu: indices of the GPUs to use, comma-separated; None is all.
+        logical_cpus: devices that the CPU is split into; None leaves it whole.
         tpu_name: name of the TPU, or "local" for one attached to this machine.
         tpu_zone: its zone.
         gcp_project: its project.
@@ -40,17 +53,87 @@ def make_strategy(
         DeviceError: says what is missing, and what to do.
     """
     _choose_gpus(gpu)
+    _split_cpu(logical_cpus)
     if name == "auto":
         name = _automatic(tpu_name)
     if name == "tpu":
         return _tpu(tpu_name, tpu_zone, gcp_project)
     if name == "multi_worker":
-        _check_cluster()
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return _multi_worker()
+    devices = _devices()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.OneDeviceStrategy(devices[0].name)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run directory: the first worker, or the only process."""
+    return strategy.extended.should_checkpoint
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes run the same program."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def compiles_itself(strategy: tf.distribute.Strategy) -> bool:
+    """Whether every step is compiled with XLA anyway."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def mean_over_workers(
+    strategy: tf.distribute.Strategy, values: Sequence[float]
+) -> tuple[float, ...]:
+    """The mean over processes of numbers that each knows for itself: the same in every process.
+
+    What decides how many steps follow must come from here, or workers would wait for each other
+    for ever.
+
+    Args:
+        strategy: the devices.
+        values: of this process; every process gives as many.
+
+    Returns:
+        Their means; the values themselves in a single process.
+    """
+    if not has_workers(strategy):
+        return tuple(float(value) for value in values)
+    per_replica = strategy.run(tf.identity, args=(tf.constant(values, "float64"),))
+    means = strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
+    return tuple(means.numpy().tolist())
+
+
+@contextlib.contextmanager
+def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Says that a worker was lost where TensorFlow says that a collective operation failed.
+
+    Args:
+        strategy: the devices.
+
+    Raises:
+        DeviceError: another worker ended or cannot be reached.
+    """
+    try:
+        yield
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+        tf.errors.FailedPreconditionError,
+    ) as error:
+        if not has_workers(strategy):
+            raise
+        raise DeviceError(
+            f"another worker ended or cannot be reached ({_first_line(error)}). See what it said, "
+            "then start the same command on every worker again: the run goes on from its newest "
+            "checkpoint."
+        ) from error
+
+
+def _devices() -> list[tf.config.LogicalDevice]:
+    return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
 
 
 def _choose_gpus(indices: str | None) -> None:
@@ -66,12 +149,38 @@ def _choose_gpus(indices: str | None) -> None:
         ) from error
 
 
+def _split_cpu(parts: int | None) -> None:
+    if parts is None:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * parts
+        )
+    except RuntimeError as error:
+        raise DeviceError(
+            f"Expected logical_cpus={parts} before TensorFlow's first operation. Received: it "
+            f"after one ({_first_line(error)})"
+        ) from error
+
+
 def _automatic(tpu_name: str | None) -> str:
     if tpu_name is not None:
         return "tpu"
     if "TF_CONFIG" in os.environ:
         return "multi_worker"
-    return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+    return "mirrored" if len(_devices()) > 1 else "one_device"
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    _check_cluster()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, ValueError, OSError, tf.errors.OpError) as error:
+        raise DeviceError(
+            f"could not join the workers of TF_CONFIG: {_first_line(error)}. Check that each of "
+            "them was started, with its own index, and that their ports are free and reachable."
+        ) from error
 
 
 def _check_cluster() -> None:
@@ -111,19 +220,48 @@ def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribu
             'an attached TPU needs the TPU build of TensorFlow: pip install -e ".[tpu]" in an '
             "environment without another build"
         )
-    try:
+    name = name or "local"
+
+    def connect() -> Any:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-            tpu=name or "local", zone=zone, project=project
+            tpu=name, zone=zone, project=project
         )
         tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return resolver
+
+    try:
+        resolver = _within(_FIND_SECONDS, connect)
+        _within(
+            _FIND_SECONDS if name == "local" else _INITIALISE_SECONDS,
+            lambda: tf.tpu.experimental.initialize_tpu_system(resolver),
+        )
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         raise DeviceError(
-            f"could not reach the TPU {name or 'local'!r} (zone {zone}, project {project}): "
+            f"could not reach the TPU {name!r} (zone {zone}, project {project}): "
             f"{_first_line(error)}. Check that it runs and that --tpu_name, --tpu_zone and "
             "--gcp_project are right."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What the call returns or raises; it is left to itself where it takes too long."""
+    results: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+
+    def work() -> None:
+        try:
+            results.put((call(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
+    if error is not None:
+        raise error
+    return result
 
 
 def _first_line(error: Any) -> str:

@@ -38,11 +38,14 @@ class Map:
     def _offsets(self, padded, window):
         """For every window offset, the slices of the padded input that it meets."""
         for offset in itertools.product(*map(range, window)):
-            yield offset, tuple(
-                slice(o * d, o * d + size - d * (k - 1), s)
-                for o, d, s, k, size in zip(
-                    offset, self.dilation, self.strides, window, padded, strict=True
-                )
+            yield (
+                offset,
+                tuple(
+                    slice(o * d, o * d + size - d * (k - 1), s)
+                    for o, d, s, k, size in zip(
+                        offset, self.dilation, self.strides, window, padded, strict=True
+                    )
+                ),
             )
 
     def _by_group(self, kernel):

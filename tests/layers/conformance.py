@@ -19,11 +19,14 @@ RULES: dict[str, dict[str, Any]] = {
     "activation": {},
     "activation:noise": _NOISE | _PATHS | {"activation_backward": True},
     "activation:standardized": _PATHS
-    | {"normalize_input": True, "normalize_forward_output": True, "normalize_backward_output": True},
+    | {
+        "normalize_input": True,
+        "normalize_forward_output": True,
+        "normalize_backward_output": True,
+    },
     "mirror": {},
     "mirror:forward": {"update_forward": True, "use_bias_backward": True},
-    "mirror:noise": _PATHS
-    | {"input_distribution": "uniform", "batch_center_forward_output": True},
+    "mirror:noise": _PATHS | {"input_distribution": "uniform", "batch_center_forward_output": True},
     "mirror:average": {"average_positions": True, "density": 0.5},
     "information": {},
     "information:reversal": {"reconstruction_reversal": True, "update_forward": True},
@@ -85,8 +88,14 @@ LAYERS: dict[str, LayerCase] = {
     "conv3d": _case(layers.Conv3D, (3, 3, 4, 3, 2), filters=3, kernel_size=2, padding="same"),
     # Keras compiles these with XLA at every eager call on a CPU.
     "conv2d_groups": _case(layers.Conv2D, (3, 4, 4, 4), filters=4, kernel_size=2, groups=2),
+    # Without bias: in this layout XLA on a CPU adds another channel's bias, to stock layers too.
     "conv2d_first": _case(
-        layers.Conv2D, (3, 2, 4, 4), filters=3, kernel_size=2, data_format="channels_first"
+        layers.Conv2D,
+        (3, 2, 4, 4),
+        filters=3,
+        kernel_size=2,
+        data_format="channels_first",
+        bias_initializer="zeros",
     ),
 }
 

@@ -71,14 +71,8 @@ def main():
     result = {
         "replicas": two.num_replicas_in_sync,
         "losses": [losses, mirrored_losses],
-        "largest": max(
-            float(np.abs(a - b).max())
-            for a, b in zip(weights, mirrored, strict=True)
-        ),
-        "moved": max(
-            float(np.abs(a - b).max())
-            for a, b in zip(weights, start, strict=True)
-        ),
+        "largest": max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored, strict=True)),
+        "moved": max(float(np.abs(a - b).max()) for a, b in zip(weights, start, strict=True)),
         "finite": all(np.all(np.isfinite(w)) for w in random),
         "noise": noise_of_replicas(two, x),
     }

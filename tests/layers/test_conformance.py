@@ -180,7 +180,9 @@ def test_files_and_clones(name, tmp_path):
 
     model.save_weights(tmp_path / "m.weights.h5")
     other = all_rules_model(case, seed=1)
-    assert any(np.any(a != b) for a, b in zip(other.get_weights(), model.get_weights(), strict=True))
+    assert any(
+        np.any(a != b) for a, b in zip(other.get_weights(), model.get_weights(), strict=True)
+    )
     other.load_weights(tmp_path / "m.weights.h5")
     assert_equal_models(other, model, x)
 
@@ -289,9 +291,10 @@ def test_fit_adds_the_loss_that_the_step_collects(name):
     model.compile(keras.optimizers.SGD(0.0), ["mse"] * len(made))
     states = {layer: layer.noise_state.numpy() for layer in made if hasattr(layer, "noise_state")}
     targets = [np.zeros(output_shape(case), "float32") for _ in made]
+    total = model.fit(x, targets, verbose=0).history["loss"][0]
     calls = counter.calls
-    total = model.fit(x, targets, epochs=3, verbose=0).history["loss"][0]
-    assert counter.calls - calls == 1
+    model.fit(x, targets, epochs=2, verbose=0)
+    assert counter.calls == calls
     j = sum(float(tf.reduce_mean(tf.square(y))) for y in model(x))
     with training_step(0) as active:
         model(x, training=True)

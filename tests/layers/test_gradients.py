@@ -46,7 +46,9 @@ def assert_slopes(function, values, name, gradient, rng, rtol=2e-5):
     for _ in range(3):
         direction = rng.normal(size=values[name].shape)
         expected = reference.slope(
-            lambda at: function({**values, name: at}), values[name], direction  # noqa: B023
+            lambda at: function({**values, name: at}),
+            values[name],
+            direction,  # noqa: B023
         )
         scale = np.abs(gradient * direction).sum()
         assert abs((gradient * direction).sum() - expected) <= rtol * scale + 1e-9, name

@@ -85,9 +85,9 @@ def test_a_schedule_follows_the_optimizers_steps(dtype):
     made = keras.Sequential([keras.Input((5,)), layer])
     made.compile(keras.optimizers.SGD(0.0), "mse")
     x = np.zeros((2, 5), "float32")
-    history = made.fit(
-        x, np.zeros((2, 3)), epochs=4, verbose=0, callbacks=[GlobalStep()]
-    ).history["loss"]
+    history = made.fit(x, np.zeros((2, 3)), epochs=4, verbose=0, callbacks=[GlobalStep()]).history[
+        "loss"
+    ]
     at_one = -float(np.sum(layer.kernel.numpy() * layer.backward_kernel.numpy()))
     np.testing.assert_allclose(history, at_one * np.array([1.0, 0.5, 0.0, 0.0]), atol=1e-6)
     for step, factor in enumerate((1.0, 0.5, 0.0)):

@@ -115,7 +115,9 @@ def test_metrics_of_a_model(variant):
     )
 
 
-@pytest.mark.parametrize("changes", [{"dtype": "mixed_bfloat16", "lora_rank": 2}, {"dtype": "float64"}])
+@pytest.mark.parametrize(
+    "changes", [{"dtype": "mixed_bfloat16", "lora_rank": 2}, {"dtype": "float64"}]
+)
 def test_metrics_under_other_dtypes(changes):
     model = small_model("symmetric", **changes)
     model.layers[0].kernel.dtype  # noqa: B018 - built
