@@ -1,6 +1,7 @@
 """Keras's Dense and convolutional layers with one more argument: `alignment=`."""
 
 from neural_alignment.layers.aligned import Aligned, aligned_layers, training_step
+from neural_alignment.layers.convert import align, strip
 from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
 from neural_alignment.layers.dense import Dense
 from neural_alignment.layers.operations import conv, matmul
@@ -11,8 +12,10 @@ __all__ = [
     "Conv2D",
     "Conv3D",
     "Dense",
+    "align",
     "aligned_layers",
     "conv",
     "matmul",
+    "strip",
     "training_step",
 ]
