@@ -68,7 +68,7 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Alignment:
+class Alignment(abc.ABC):
     """Base of the learning rules: holds settings, no variables.
 
     One object may serve every layer of a model. A subclass is a frozen dataclass whose fields are
@@ -88,7 +88,7 @@ class Alignment:
     name: ClassVar[str]
     tie_grad: ClassVar[bool] = False
     trains_backward_kernel: ClassVar[bool] = True
-    draws_backward_kernel: ClassVar[bool] = False
+    update_forward: ClassVar[bool] = False
 
     def __new__(cls, **options: Any) -> Alignment:
         """Refuses unknown options with the list of those there are."""
@@ -136,7 +136,7 @@ class Alignment:
     @property
     def is_random(self) -> bool:
         """Whether a step draws random numbers, so that the layer must own a noise state."""
-        return self.draws_backward_kernel
+        return False
 
     def variables(
         self, kernel_shape: tuple[int, ...], initializer: Callable[[str], Any]
@@ -216,8 +216,29 @@ class Alignment:
         Raises:
             ValueError: a schedule without a step, or noise without a seed.
         """
-        del inputs, forward_kernel, backward_kernel, linear, variables, bias, activation
-        del forward_projection, step, seed
+        stop = keras.ops.stop_gradient
+        if self.update_forward:
+            # f must then depend on W, but not on the input that the known projection came from.
+            forward_projection = None
+        p = self._projections(
+            linear=linear,
+            inputs=stop(inputs),
+            forward_kernel=forward_kernel if self.update_forward else stop(forward_kernel),
+            backward_kernel=backward_kernel,
+            bias=None if bias is None else stop(bias),
+            activation=activation,
+            forward_projection=None if forward_projection is None else stop(forward_projection),
+            seed=seed,
+        )
+        return self._loss(p, variables or {}, step)
+
+    def _projections(self, **tensors: Any) -> Projections:
+        return Projections(_NO_PROJECTION_OPTIONS, **tensors)
+
+    def _loss(
+        self, p: Projections, variables: Mapping[str, Tensor], step: Tensor | int | None
+    ) -> Tensor:
+        del p, variables, step
         return keras.ops.zeros((), "float32")
 
 
@@ -260,39 +281,11 @@ class LayerwiseAlignment(Alignment):
             is not zero.
         """
 
-    def _projections(self, **tensors: Any) -> Projections:
-        return Projections(_NO_PROJECTION_OPTIONS, **tensors)
-
-    def __call__(
-        self,
-        inputs: Tensor,
-        *,
-        forward_kernel: Tensor,
-        backward_kernel: Tensor,
-        linear: BilinearMap,
-        variables: Mapping[str, Tensor] | None = None,
-        bias: Tensor | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
-        forward_projection: Tensor | None = None,
-        step: Tensor | int | None = None,
-        seed: Tensor | None = None,
+    def _loss(
+        self, p: Projections, variables: Mapping[str, Tensor], step: Tensor | int | None
     ) -> Tensor:
-        stop = keras.ops.stop_gradient
-        if self.update_forward:
-            # f must then depend on W, but not on the input that the known projection came from.
-            forward_projection = None
-        p = self._projections(
-            linear=linear,
-            inputs=stop(inputs),
-            forward_kernel=forward_kernel if self.update_forward else stop(forward_kernel),
-            backward_kernel=backward_kernel,
-            bias=None if bias is None else stop(bias),
-            activation=activation,
-            forward_projection=None if forward_projection is None else stop(forward_projection),
-            seed=seed,
-        )
         total = keras.ops.zeros((), "float32")
-        for name, value in self.primitives(p, variables or {}).items():
+        for name, value in self.primitives(p, variables).items():
             coefficient = getattr(self, f"{name}_coef")
             if callable(coefficient):
                 total = total + self._scheduled(f"{name}_coef", step) * value()

@@ -14,7 +14,6 @@ import keras
 import tensorflow as tf
 
 from neural_alignment import alignments
-from neural_alignment.alignments.alignment import LayerwiseAlignment
 from neural_alignment.layers.operations import Linear, two_kernels
 
 
@@ -317,7 +316,3 @@ def aligned_layers(model: keras.Model) -> list[Aligned]:
         if isinstance(layer, Aligned) and layer.alignment is not None
     ]
 
-
-def has_schedule(layer: Aligned) -> bool:
-    """Whether one of the layer's coefficients is a function of the global step."""
-    return isinstance(layer.alignment, LayerwiseAlignment) and layer.alignment.has_schedule

@@ -21,6 +21,11 @@ class GlobalStep(keras.callbacks.Callback):
         for layer in aligned_layers(self.model):
             layer.set_step_source(lambda: tf.convert_to_tensor(iterations))
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes it away: another training may have another optimizer, or no callback."""
+        for layer in aligned_layers(self.model):
+            layer.set_step_source(None)
+
 
 class AlignmentMetrics(keras.callbacks.Callback):
     """Logs the angles and norm ratios of every layer with an alignment, once an epoch.

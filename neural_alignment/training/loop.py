@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
 _SECONDS_PER_CHUNK = 1.0
+# Nothing that replicas run needs AutoGraph, and its conversion takes longer than their tracing.
+_as_is = tf.autograph.experimental.do_not_convert
 
 
 class DivergenceError(RuntimeError):
@@ -117,7 +119,7 @@ class Evaluator:
     def _sums(self, iterator: Any, count: tf.Tensor) -> tf.Tensor:
         sums = tf.zeros(len(Validation.measured) + 1)
         for _ in tf.range(count):
-            per_replica = self._strategy.run(self._validation, args=next(iterator))
+            per_replica = self._strategy.run(_as_is(self._validation), args=next(iterator))
             sums += self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
         return sums
 
@@ -404,7 +406,7 @@ class Trainer:
         for _ in tf.range(count):
             images, labels = next(iterator)
             per_replica = self.strategy.run(
-                self.step, args=(images, labels, self._global_step.read_value())
+                _as_is(self.step), args=(images, labels, self._global_step.read_value())
             )
             self._sums.assign_add(
                 self.strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)

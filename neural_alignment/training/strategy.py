@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 # Lookups retry without end where there is no network: nothing is waited for longer than this.
-_FIND_SECONDS = 60.0
+_FIND_SECONDS = 45.0
 # A large slice takes minutes to initialise.
 _INITIALISE_SECONDS = 300.0
 _REGISTER_SECONDS = 300.0

@@ -216,7 +216,7 @@ def numerical_error(layer, key, x, dy):
     return max(errors)
 
 
-@pytest.mark.parametrize("name", ["dense_rank3", "conv1d_causal", "conv2d_same", "conv3d"])
+@pytest.mark.parametrize("name", ["dense_rank3", "conv2d_same", "conv3d"])
 @pytest.mark.parametrize(
     "variant", [v for v in RULES if v in PLAIN_RULES or v.startswith(("sign", "product"))]
 )
@@ -226,9 +226,11 @@ def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, n
     x, dy = draw(case.input_shape).astype("float64"), draw(output_shape(case), 1).astype("float64")
     assert numerical_error(layer, "x", x, dy) > 1e-2
     assert numerical_error(layer, "kernel", x, dy) < 1e-7
+    kept = {weight.name: tf.convert_to_tensor(weight) for weight in layer.weights}
     with training_step(STEP, SEED):
-        kernel = tf.convert_to_tensor(layer.kernel)
-        layer.kernel.assign(layer._backward_kernel(kernel, layer._noise_seed(training=False)))
+        seed = layer._noise_seed(training=False)
+    # In float64, which `backward_kernel_value` is not.
+    layer.kernel.assign(layer.alignment.backward_kernel(kept["kernel"], kept, seed))
     assert numerical_error(layer, "x", x, dy) < 1e-7
 
 

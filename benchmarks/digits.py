@@ -1,0 +1,196 @@
+"""Trains every rule on the digits, several seeds each, and writes the table of docs/results.md.
+
+    python benchmarks/digits.py --outdir=runs/digits
+    python benchmarks/digits.py --outdir=runs/digits --model=lenet5
+
+A run is a preset in a run directory of its own, OUTDIR/MODEL/PRESET-SEED. Runs that are there
+already are taken as they are, so that the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from absl import app, flags
+
+from neural_alignment.training import flags as training_flags
+
+# One preset or more for each rule, in the table's order. The first is what the others are
+# compared with.
+PRESETS = (
+    "digits_backprop",
+    "digits_symmetric",
+    "digits_activation",
+    "digits_kolen_pollack",
+    "digits_product",
+    "digits_product_orthogonal",
+    "digits_sign_symmetry",
+    "digits_sign_symmetry_batch",
+    "digits_sign_symmetry_fixed",
+    "digits_wm",
+    "digits_wm_tpe",
+    "digits_wm_tpe_ad",
+    "digits_wm_tpe_ad_ops",
+    "digits_information_tpe",
+    "digits_feedback",
+)
+# The convolutional net trains for a part of the preset's epochs, with the drop moved to match.
+_LENET5_EPOCHS = 0.5
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Declares the flags of the comparison."""
+    flags.DEFINE_string("outdir", None, "folder of the run directories", required=True)
+    flags.DEFINE_enum("model", "fc", ["fc", "lenet5"], "network; lenet5 sees 32-pixel images")
+    flags.DEFINE_list("presets", list(PRESETS), "presets to run")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "a run for each")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a run ended: top-1 in percent, and each layer's angle between W and B in degrees."""
+
+    top1: float
+    angles: Mapping[str, float]
+
+
+def job_flags(
+    preset: str, seed: int, workdir: pathlib.Path | str, model: str = "fc", *more: str
+) -> flags.FlagValues:
+    """The flags of one run, parsed and checked.
+
+    Args:
+        preset: its name.
+        seed: of the run.
+        workdir: its run directory.
+        model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels, for half the epochs.
+        *more: flags after the preset's, which win.
+
+    Returns:
+        The flags of a training job.
+    """
+    fv = flags.FlagValues()
+    training_flags.define_flags(fv)
+    given = [f"--preset={preset}", f"--seed={seed}", f"--workdir={workdir}"]
+    fv(training_flags.expand_presets(["digits", *given]))
+    if model == "lenet5":
+        fv["layers_list"].unparse()
+        epochs, drops = (fv["train_epochs"].value, fv["drops"].value)
+        fv["model"].value, fv["image_size"].value = model, 32
+        fv["train_epochs"].value = epochs * _LENET5_EPOCHS
+        fv["drops"].value = [str(float(drop) * _LENET5_EPOCHS) for drop in drops]
+    fv(["digits", *more])
+    training_flags.validate(fv)
+    return fv
+
+
+def train(fv: flags.FlagValues) -> Run:
+    """Trains, or finds the run already trained.
+
+    Args:
+        fv: flags of the run.
+
+    Returns:
+        How it ended.
+    """
+    import keras
+
+    from neural_alignment.training import job
+
+    keras.backend.clear_session()
+    row = job.train(fv)
+    with open(pathlib.Path(fv["workdir"].value) / "layers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    last = [layer for layer in rows if layer["epoch"] == rows[-1]["epoch"]]
+    angles = {layer["layer"]: float(layer["weight_angle"]) for layer in last}
+    return Run(100.0 * row["val_top1"], angles)
+
+
+def table(runs: Mapping[str, Sequence[Run]], model: str) -> str:
+    """The results in Markdown.
+
+    Args:
+        runs: preset to its runs.
+        model: what was trained.
+
+    Returns:
+        A row for each preset: settings beyond those of backprop, top-1 with its standard
+        deviation over the runs, and the mean angle of each layer from input to output.
+    """
+    count = len(next(iter(runs.values())))
+    head = (
+        f"{model}, {count} seeds\n\n"
+        "| preset | settings beyond backprop's | top-1 % | angles, input to output |\n"
+        "|---|---|---|---|"
+    )
+    return "\n".join([head, *(_row(preset, done, model) for preset, done in runs.items())])
+
+
+def _row(preset: str, runs: Sequence[Run], model: str) -> str:
+    top1 = [run.top1 for run in runs]
+    spread = statistics.stdev(top1) if len(top1) > 1 else 0.0
+    mean = [statistics.fmean(run.angles[layer] for run in runs) for layer in runs[0].angles]
+    angles = ", ".join(f"{angle:.0f}" for angle in mean) or "0"
+    settings = "; ".join(f"{name} {value}" for name, value in settings_of(preset, model).items())
+    return f"| {preset} | {settings} | {statistics.fmean(top1):.1f} ± {spread:.1f} | {angles} |"
+
+
+def settings_of(preset: str, model: str = "fc") -> dict[str, str]:
+    """A preset's flags that digits_backprop has not, or not with this value."""
+    values, base = (
+        {name: flag.value for name, flag in _given(job_flags(each, 0, "", model)).items()}
+        for each in (preset, PRESETS[0])
+    )
+    return {
+        name: ",".join(value) if isinstance(value, list) else f"{value}"
+        for name, value in sorted(values.items())
+        if base.get(name) != value
+    }
+
+
+def _given(fv: flags.FlagValues) -> dict[str, flags.Flag]:
+    beside = ("preset", "flagfile", "workdir", "seed")
+    return {name: fv[name] for name in fv if fv[name].present and name not in beside}
+
+
+def run_all(presets: Iterable[str], seeds: Iterable[int], outdir: str, model: str) -> str:
+    """Every preset with every seed.
+
+    Args:
+        presets: their names.
+        seeds: of the runs.
+        outdir: folder of the run directories.
+        model: "fc" or "lenet5".
+
+    Returns:
+        The table.
+    """
+    folder, seeds = pathlib.Path(outdir) / model, tuple(seeds)
+    runs = {
+        preset: [
+            train(job_flags(preset, seed, folder / f"{preset}-{seed}", model)) for seed in seeds
+        ]
+        for preset in presets
+    }
+    return table(runs, model)
+
+
+def main(argv: list[str]) -> None:
+    """Trains and prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+    sys.stdout.write(
+        run_all(FLAGS.presets, map(int, FLAGS.seeds), FLAGS.outdir, FLAGS.model) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
