@@ -38,19 +38,6 @@ RULES: dict[str, dict[str, Any] | None] = {
 MODELS = {"resnet20": (64, 1), "mlp": (64, 20), "resnet18": (16, 1)}
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("model", "resnet20", list(MODELS), "network to train")
-flags.DEFINE_integer("batch", None, "examples of a step; default: 64, resnet18 16", lower_bound=1)
-flags.DEFINE_multi_enum("rules", list(RULES), list(RULES), "rules to time; repeat for several")
-flags.DEFINE_enum(
-    "compare",
-    "rules",
-    ["rules", "losses"],
-    "rules: each rule with stock layers; losses: two losses with an optimizer each, with one "
-    "optimizer on their sum",
-)
-flags.DEFINE_integer("rounds", 21, "measurements of each contestant", lower_bound=1)
-flags.DEFINE_integer("calls", None, "steps in one measurement; default: by model", lower_bound=1)
-flags.DEFINE_bool("jit", False, "compile the step with XLA")
 
 
 def main(argv: list[str]) -> None:
@@ -73,6 +60,27 @@ def main(argv: list[str]) -> None:
     print(table)
 
 
+def _define_flags() -> None:
+    flags.DEFINE_enum("model", "resnet20", list(MODELS), "network to train")
+    flags.DEFINE_integer(
+        "batch", None, "examples of a step; default: 64, resnet18 16", lower_bound=1
+    )
+    flags.DEFINE_multi_enum("rules", list(RULES), list(RULES), "rules to time; repeat for several")
+    flags.DEFINE_enum(
+        "compare",
+        "rules",
+        ["rules", "losses"],
+        "rules: each rule with stock layers; losses: two losses with an optimizer each, with one "
+        "optimizer on their sum",
+    )
+    flags.DEFINE_integer("rounds", 21, "measurements of each contestant", lower_bound=1)
+    flags.DEFINE_integer(
+        "calls", None, "steps in one measurement; default: by model", lower_bound=1
+    )
+    flags.DEFINE_bool("jit", False, "compile the step with XLA")
+
+
 if __name__ == "__main__":
+    _define_flags()
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
     app.run(main)

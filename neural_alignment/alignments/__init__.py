@@ -1,6 +1,12 @@
-"""Learning rules: how a backward kernel is made, whether its gradient is tied, and a loss."""
+"""Learning rules: how a backward kernel is made, whether its gradient is tied, and a loss.
 
-from neural_alignment.alignments.activation import Activation
+Every module here is imported, which registers its rule: a new rule is one new file. The rules'
+classes are attributes of this package: `alignments.Symmetric`, `alignments.Mirror`, ...
+"""
+
+import importlib
+import pkgutil
+
 from neural_alignment.alignments.alignment import (
     Alignment,
     LayerwiseAlignment,
@@ -11,29 +17,21 @@ from neural_alignment.alignments.alignment import (
     rule,
     serialize,
 )
-from neural_alignment.alignments.feedback import Feedback
-from neural_alignment.alignments.information import Information
-from neural_alignment.alignments.kolen_pollack import KolenPollack
-from neural_alignment.alignments.mirror import Mirror
-from neural_alignment.alignments.product import Product
-from neural_alignment.alignments.sign_symmetry import SignSymmetry
-from neural_alignment.alignments.symmetric import Symmetric
 
-__all__ = [
-    "Activation",
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+_RULES = {rule(name).__name__: rule(name) for name in names()}
+globals().update(_RULES)
+
+__all__ = [  # noqa: PLE0604
     "Alignment",
-    "Feedback",
-    "Information",
-    "KolenPollack",
     "LayerwiseAlignment",
-    "Mirror",
-    "Product",
     "ProjectionAlignment",
-    "SignSymmetry",
-    "Symmetric",
     "get",
     "names",
     "register",
     "rule",
     "serialize",
+    *_RULES,
 ]

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from neural_alignment.alignments import noise, primitives
+from neural_alignment import noise
+from neural_alignment.alignments import primitives
 from neural_alignment.lazy import keras
 
 if TYPE_CHECKING:

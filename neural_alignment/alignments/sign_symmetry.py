@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from neural_alignment.alignments import noise
+from neural_alignment import noise
 from neural_alignment.alignments.alignment import (
     Alignment,
     Tensor,

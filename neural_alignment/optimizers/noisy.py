@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from neural_alignment.alignments import noise
+from neural_alignment import noise
 from neural_alignment.optimizers import validation
 
 DISTRIBUTIONS = ("normal", "uniform")

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d{9,})\.json$")
 _FILE = re.compile(r"step-(\d{9,})\.(index|data-|json)")
 _CHUNK = 1 << 24
+# TensorFlow's reader translates some of its errors to Python's.
+_READ_ERRORS = (IndexError, RuntimeError, ValueError, tf.errors.OpError)
 
 
 class CheckpointError(RuntimeError):
@@ -308,14 +310,14 @@ def _whole(prefix: str, step: int | None) -> str:
 def _reader(prefix: str) -> Any:
     try:
         return tf.train.load_checkpoint(prefix)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except _READ_ERRORS as error:
         raise CheckpointError(f"{prefix} cannot be read: {_message(error)}") from error
 
 
 def _tensor(reader: Any, prefix: str, name: str) -> Any:
     try:
         return reader.get_tensor(name)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except _READ_ERRORS as error:
         raise CheckpointError(f"{name} of {prefix} cannot be read: {_message(error)}") from error
 
 

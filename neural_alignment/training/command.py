@@ -52,6 +52,7 @@ def _run(job_name: str) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of steps, as SIGINT
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
     try:
         _split_cpu(flags.FLAGS["logical_cpus"].value)
         getattr(job, job_name)(flags.FLAGS)

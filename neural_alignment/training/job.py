@@ -28,7 +28,12 @@ from neural_alignment.training.flags import (
 from neural_alignment.training.loop import Evaluator, Plan, Trainer, model_variables
 from neural_alignment.training.run_directory import Lock, check_flags, write_flags
 from neural_alignment.training.step import Step
-from neural_alignment.training.strategy import make_strategy
+from neural_alignment.training.strategy import (
+    compiles_itself,
+    is_chief,
+    make_strategy,
+    worker_errors,
+)
 
 Flags = flags.FlagValues
 
@@ -43,37 +48,48 @@ def train(fv: Flags) -> dict[str, float]:
         The last epoch's row.
 
     Raises:
-        UsageError: flags that do not fit the data set or the model.
+        UsageError: flags that do not fit the data set, the model or the devices.
+        DeviceError: devices that are not there, or a worker that was lost.
         RunDirectoryError: the run directory is in use, or holds a run with other flags.
         DivergenceError: a loss became NaN or infinite.
         InterruptedRun: a signal came; the run is saved.
         CheckpointError: a checkpoint cannot be written, or none is whole.
     """
-    console = rich.console.Console()
+    strategy = _strategy(fv)  # before any operation: it decides what devices TensorFlow sees
+    with worker_errors(strategy):
+        return _train(fv, strategy)
+
+
+def _train(fv: Flags, strategy: Any) -> dict[str, float]:
+    # Every worker takes the same way through the run; the first alone writes and speaks.
+    chief = is_chief(strategy)
+    console = rich.console.Console(quiet=not chief)
     dataset = load_dataset(fv)
     model_options(fv)
+    _check_devices(fv, strategy)
     plan = _plan(fv)
-    strategy = _strategy(fv)
     workdir = run_directory(fv)
     given = flag_lines(fv)
     with contextlib.ExitStack() as stack:
         # An existing run is locked and compared before a model is built; a new one is made after
         # that, so that flags which fit no model leave nothing behind.
-        if workdir.exists():
+        if chief and workdir.exists():
             stack.enter_context(Lock(workdir))
             check_flags(workdir, given)
         trainer = make_trainer(fv, dataset, plan, strategy)
-        if not workdir.exists():
+        if chief and not workdir.exists():
             stack.enter_context(Lock(workdir))
-        write_flags(workdir, given)
+        if chief:
+            write_flags(workdir, given)
         trainer.keep_in(workdir)
         progress = Progress(console, trainer)
-        trainer.add_callbacks(
-            progress,
-            TensorBoardScalars(
-                str(workdir / "events"), schedules(trainer), lambda: trainer.global_step
-            ),
-        )
+        if chief:
+            trainer.add_callbacks(
+                progress,
+                TensorBoardScalars(
+                    str(workdir / "events"), schedules(trainer), lambda: trainer.global_step
+                ),
+            )
         console.print(_summary(fv, trainer, workdir), highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
@@ -102,11 +118,16 @@ def evaluate(fv: Flags) -> dict[str, float]:
     """
     if fv["load_checkpoint"].value is None:
         raise UsageError("--load_checkpoint: expected a run directory or a checkpoint.")
-    console = rich.console.Console()
+    strategy = _strategy(fv)
+    with worker_errors(strategy):
+        return _evaluate(fv, strategy)
+
+
+def _evaluate(fv: Flags, strategy: Any) -> dict[str, float]:
+    console = rich.console.Console(quiet=not is_chief(strategy))
     prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
     dataset = load_dataset(fv)
     model_options(fv)
-    strategy = _strategy(fv)
     with strategy.scope():
         model = build_model(fv, dataset)
     checkpoints.assign(prefix, model_variables(model), within="model/")
@@ -124,6 +145,22 @@ def _strategy(fv: Flags) -> Any:
         tpu_zone=fv["tpu_zone"].value,
         gcp_project=fv["gcp_project"].value,
     )
+
+
+def _check_devices(fv: Flags, strategy: Any) -> None:
+    """Refuses what does not go with so many devices."""
+    replicas = strategy.num_replicas_in_sync
+    for flag in ("train_batch_size", "minibatch_size"):
+        size = fv[flag].value
+        if size is not None and size % replicas:
+            raise UsageError(
+                f"--{flag}: expected a multiple of the {replicas} devices. Received: {size}"
+            )
+    if fv["jit_compile"].value and replicas > 1 and not compiles_itself(strategy):
+        raise UsageError(
+            f"--jit_compile: expected one device or a TPU, as XLA cannot compile what {replicas} "
+            "devices exchange within a step. Received: True"
+        )
 
 
 def _plan(fv: Flags) -> Plan:
@@ -160,10 +197,17 @@ def flag_lines(fv: Flags) -> dict[str, str]:
     """The job's flags that are not at their defaults, as lines of a flagfile."""
     ours = {flag.name for flag in fv.flags_by_module_dict()["neural_alignment.training.flags"]}
     return {
-        name: fv[name].serialize().replace("\n", "")
+        name: _flag_line(fv, name)
         for name in ours
         if fv[name].value != fv[name].default
     }
+
+
+def _flag_line(fv: Flags, name: str) -> str:
+    value = fv[name].value
+    if isinstance(value, list):
+        return f"--{name}={','.join(value)}"
+    return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def load_dataset(fv: Flags) -> data.Dataset:
@@ -408,7 +452,7 @@ def make_trainer(
             clip=_clip(fv),
             micro_batches=_micro_batches(fv),
             seed=fv["seed"].value,
-            jit_compile=fv["jit_compile"].value,
+            jit_compile=fv["jit_compile"].value and not compiles_itself(strategy),
         )
         return Trainer(model, step, dataset, plan, strategy)
 

@@ -27,11 +27,13 @@ from neural_alignment.training.checkpoints import (
 )
 from neural_alignment.training.run_directory import METRICS, Table
 from neural_alignment.training.step import Step, Validation
+from neural_alignment.training.strategy import is_chief, mean_over_workers
 
 _log = logging.getLogger(__name__)
 
 LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
 _SECONDS_PER_CHUNK = 1.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Nothing that replicas run needs AutoGraph, and its conversion takes longer than their tracing.
 _as_is = tf.autograph.experimental.do_not_convert
 
@@ -156,7 +158,8 @@ class Trainer:
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
         self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
-        self._stop_signal: int | None = None
+        self._signal_here: int | None = None
+        self._stop_signal: int | None = None  # of any worker
         self._seconds_per_step = math.inf
         self._train_chunk = tf.function(self._run_steps)
         self._given_callbacks = list(callbacks)
@@ -166,6 +169,8 @@ class Trainer:
 
     def keep_in(self, workdir: pathlib.Path) -> None:
         """Keeps checkpoints and tables of metrics in a run directory from now on.
+
+        Every worker reads it, the first alone writes.
 
         Args:
             workdir: the run directory.
@@ -190,7 +195,12 @@ class Trainer:
         for i, optimizer in enumerate(self.step.optimizers):
             for variable in optimizer.variables:
                 path = variable.path.partition("/")[2] or variable.path
-                named[f"optimizer_{i}/{path}"] = variable
+                name = f"optimizer_{i}/{path}"
+                if name in named:  # an optimizer inside another counts its steps too
+                    name = f"optimizer_{i}/inner/{path}"
+                if name in named:
+                    raise ValueError(f"Expected variables with names of their own. Received: {name}")
+                named[name] = variable
         return named
 
     def restore(self) -> bool:
@@ -212,12 +222,23 @@ class Trainer:
         for table in (self._metrics, self._layer_metrics):
             # The row of a part of an epoch is the last one; going on, the epoch gets a whole row.
             table.truncate(self.global_step, 1 if self._is_last() else self.steps_per_epoch)
+        self._check_that_workers_agree()
         return step is not None
+
+    def _check_that_workers_agree(self) -> None:
+        (step,) = mean_over_workers(self.strategy, [self.global_step])
+        if step != self.global_step:
+            raise CheckpointError(
+                "Expected every worker to see the same checkpoints. Received: step "
+                f"{self.global_step} here, in {self.checkpoints.folder}, and another elsewhere. "
+                "Give a --workdir that all of them share."
+            )
 
     def _check_that_none_is_lost(self) -> None:
         """A run killed before its first checkpoint was whole may have rows up to there."""
         rows = self._metrics.rows
-        if rows and int(rows[-1]["global_step"]) > self._steps_per_checkpoint():
+        first = max(self._steps_per_checkpoint(), self.steps_per_epoch)
+        if rows and int(rows[-1]["global_step"]) > first:
             raise CheckpointError(
                 f"{self._metrics.path} has rows up to step {rows[-1]['global_step']}, but there is "
                 f"no checkpoint in {self.checkpoints.folder}. Put the checkpoints back, or give "
@@ -255,10 +276,14 @@ class Trainer:
         self._callbacks = keras.callbacks.CallbackList(self._given_callbacks, model=self.model)
         self._callbacks.on_train_begin()
         with self._signals():
-            while self.global_step < self.total_steps and not self.model.stop_training:
+            while self.global_step < self.total_steps and not self._told_to_stop():
                 logs = self._epoch()
         self._callbacks.on_train_end(logs)
         return logs or self.evaluate()
+
+    def _told_to_stop(self) -> bool:
+        """Whether a callback, on any worker, wants no further epoch."""
+        return any(mean_over_workers(self.strategy, [self.model.stop_training]))
 
     def _last_row(self) -> dict[str, float]:
         if self._metrics is None or not self._metrics.rows:
@@ -307,11 +332,20 @@ class Trainer:
         first = math.isinf(self._seconds_per_step)
         self._train_chunk(iterator, tf.constant(count))
         sums = self._sums.numpy()
-        self._seconds_per_step = (time.perf_counter() - began) / count
+        self._agree((time.perf_counter() - began) / count)
         if first:  # that was mostly tracing; look at the clock again after one more step
             self._seconds_per_step = _SECONDS_PER_CHUNK
         self._check_losses(sums, traced)
         self._callbacks.on_train_batch_end(self.global_step - 1, self._means(sums))
+
+    def _agree(self, seconds_per_step: float) -> None:
+        """Takes the same clock and the same signal on every worker: they decide what follows."""
+        here = [self._signal_here == number for number in _STOP_SIGNALS]
+        seconds, *came = mean_over_workers(self.strategy, [seconds_per_step, *here])
+        self._seconds_per_step = seconds
+        for number, share in zip(_STOP_SIGNALS, came, strict=True):
+            if share:
+                self._stop_signal = number
 
     def _check_losses(self, sums: np.ndarray, since: int) -> None:
         if np.isfinite(sums).all():
@@ -359,7 +393,7 @@ class Trainer:
             }
             for path, measured in metrics.kernel_metrics(self.model).items()
         ]
-        if self._metrics is not None:
+        if self._metrics is not None and is_chief(self.strategy):
             self._layer_metrics.append(layers)
             self._metrics.append([row])
         for measured in layers:
@@ -378,7 +412,9 @@ class Trainer:
                 f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}. "
                 f"{self._kept()}"
             )
-        self.checkpoints.save(self.global_step, variables)
+        if is_chief(self.strategy):
+            self.checkpoints.save(self.global_step, variables)
+        mean_over_workers(self.strategy, [0.0])  # nobody goes on, or ends, before it is whole
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy over every validation example, each once.
@@ -416,15 +452,15 @@ class Trainer:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT ask for a stop after the present steps; a second one is as usual."""
-        self._stop_signal = None
+        self._signal_here = self._stop_signal = None
 
         def ask_to_stop(number: int, frame: Any) -> None:
-            self._stop_signal = number
+            self._signal_here = number
             signal.signal(number, before[number])
 
         before: dict[int, Any] = {}
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _STOP_SIGNALS:
                 before[number] = signal.signal(number, ask_to_stop)
         except ValueError:  # not in the main thread: signals are somebody else's
             before.clear()

@@ -7,7 +7,6 @@ import fcntl
 import io
 import os
 import pathlib
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -131,21 +130,7 @@ def _grows(old: str | None, new: str | None, default: float) -> bool:
 
 
 def _flag_name(line: str) -> str:
-    name = line.strip().lstrip("-").partition("=")[0]
-    return name.removeprefix("no") if "=" not in line and name.startswith("no") else name
-
-
-def command_line(script: str, values: Mapping[str, str]) -> str:
-    """The command that makes a run with these flags.
-
-    Args:
-        script: its path.
-        values: flag name to its line in a flagfile.
-
-    Returns:
-        One line for a shell.
-    """
-    return shlex.join(["python", script, *(line for _, line in sorted(values.items()))])
+    return line.strip().removeprefix("--").partition("=")[0]
 
 
 class Table:

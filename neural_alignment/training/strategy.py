@@ -29,7 +29,6 @@ def make_strategy(
     name: str = "auto",
     *,
     gpu: str | None = None,
-    logical_cpus: int | None = None,
     tpu_name: str | None = None,
     tpu_zone: str | None = None,
     gcp_project: str | None = None,
@@ -39,9 +38,8 @@ def make_strategy(
     Args:
         name: "one_device", "mirrored" (every device here), "multi_worker" (by TF_CONFIG), "tpu",
             or "auto": tpu with a tpu_name, multi_worker with TF_CONFIG, mirrored with more than
-            one GPU or logical CPU, else one_device.
+            one GPU, else one_device.
         gpu: indices of the GPUs to use, comma-separated; None is all.
-        logical_cpus: devices that the CPU is split into; None leaves it whole.
         tpu_name: name of the TPU, or "local" for one attached to this machine.
         tpu_zone: its zone.
         gcp_project: its project.
@@ -53,14 +51,13 @@ def make_strategy(
         DeviceError: says what is missing, and what to do.
     """
     _choose_gpus(gpu)
-    _split_cpu(logical_cpus)
     if name == "auto":
         name = _automatic(tpu_name)
     if name == "tpu":
         return _tpu(tpu_name, tpu_zone, gcp_project)
     if name == "multi_worker":
         return _multi_worker()
-    devices = _devices()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.OneDeviceStrategy(devices[0].name)
@@ -98,9 +95,13 @@ def mean_over_workers(
     """
     if not has_workers(strategy):
         return tuple(float(value) for value in values)
-    per_replica = strategy.run(tf.identity, args=(tf.constant(values, "float64"),))
-    means = strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
-    return tuple(means.numpy().tolist())
+    return tuple(_mean(strategy, tf.constant(values, "float64")).numpy().tolist())
+
+
+@tf.function
+def _mean(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
+    per_replica = strategy.run(tf.identity, args=(values,))
+    return strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
 
 
 @contextlib.contextmanager
@@ -120,20 +121,15 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
         tf.errors.AbortedError,
         tf.errors.CancelledError,
         tf.errors.DeadlineExceededError,
-        tf.errors.InternalError,
         tf.errors.FailedPreconditionError,
     ) as error:
         if not has_workers(strategy):
             raise
         raise DeviceError(
-            f"another worker ended or cannot be reached ({_first_line(error)}). See what it said, "
+            f"another worker ended or cannot be reached ({type(error).__name__}). See what it said, "
             "then start the same command on every worker again: the run goes on from its newest "
             "checkpoint."
         ) from error
-
-
-def _devices() -> list[tf.config.LogicalDevice]:
-    return tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
 
 
 def _choose_gpus(indices: str | None) -> None:
@@ -149,38 +145,27 @@ def _choose_gpus(indices: str | None) -> None:
         ) from error
 
 
-def _split_cpu(parts: int | None) -> None:
-    if parts is None:
-        return
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * parts
-        )
-    except RuntimeError as error:
-        raise DeviceError(
-            f"Expected logical_cpus={parts} before TensorFlow's first operation. Received: it "
-            f"after one ({_first_line(error)})"
-        ) from error
-
-
 def _automatic(tpu_name: str | None) -> str:
     if tpu_name is not None:
         return "tpu"
     if "TF_CONFIG" in os.environ:
         return "multi_worker"
-    return "mirrored" if len(_devices()) > 1 else "one_device"
+    return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
 
 
 def _multi_worker() -> tf.distribute.Strategy:
     _check_cluster()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, OSError, tf.errors.OpError) as error:
         raise DeviceError(
             f"could not join the workers of TF_CONFIG: {_first_line(error)}. Check that each of "
             "them was started, with its own index, and that their ports are free and reachable."
         ) from error
+    # Every worker knows how many batches there are, all of a static shape: no need to ask the
+    # others whether they have one more.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
 
 
 def _check_cluster() -> None:

@@ -24,6 +24,7 @@ _context.set_forkserver_preload(["neural_alignment.training.job", __name__])
 
 # What a kill can be aimed at: the module's or class's function, called once an event.
 EVENTS = {
+    "build": ("neural_alignment.training.job", "make_trainer"),
     "steps": ("neural_alignment.training.loop", "Trainer._chunk"),
     "validation": ("neural_alignment.training.loop", "Evaluator.__call__"),
     "row": ("neural_alignment.training.run_directory", "Table.append"),
@@ -56,7 +57,9 @@ class Signal:
             def call(*args, **kwargs):
                 nonlocal seen
                 seen += 1
-                if seen == self.nth:
+                if seen == self.nth and not self.delay:
+                    os.kill(os.getpid(), self.number)
+                elif seen == self.nth:
                     threading.Thread(target=self._send, daemon=True).start()
                 return function(*args, **kwargs)
 
@@ -141,10 +144,13 @@ def _main(
 
 
 def register_models() -> None:
-    """Registers a model with dropout, of two layers with a rule."""
+    """Registers a model with dropout, of two layers with a rule; once a process."""
     import keras
 
     from neural_alignment import layers, models
+
+    if "dropout" in models.names():
+        return
 
     @models.register("dropout")
     def dropout(input_shape, num_classes, alignment=None):

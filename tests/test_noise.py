@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment.alignments import noise
+from neural_alignment import noise
 
 
 @pytest.mark.parametrize("draw", [noise.uniform, noise.normal])

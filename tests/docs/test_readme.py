@@ -1,0 +1,95 @@
+"""The README: its code runs, its tables are those of the registry."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+from neural_alignment import alignments
+from tests.docs.pages import README, ROOT, blocks, commands, quoted, tables
+
+RULES = "| rule | backward kernel | tied | R | source |"
+
+# After the page's own code: its last model has the rule that it defines, and learned to align.
+CHECKS = """
+from neural_alignment.training.metrics import kernel_metrics
+
+angles = [measured["weight_angle"] for measured in kernel_metrics(model).values()]
+assert len(angles) == 2 and max(angles) < 60.0, angles
+assert alignments.get("cosine") == Cosine()
+assert len(resnet.layers) > 20
+print("CHECKED")
+"""
+
+
+def test_python_code_runs_and_learns():
+    seeded = "import keras; keras.utils.set_random_seed(0)\n"
+    code = "\n".join([seeded, *blocks(README, "python"), CHECKS])
+    result = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.endswith("CHECKED\n")
+    last = re.findall(r"Epoch (\d+)/\1\n[^\n]* - accuracy: ([\d.]+)", result.stdout)
+    assert len(last) == 4
+    assert min(float(accuracy) for _, accuracy in last) > 0.6
+
+
+def test_bash_code_is_known():
+    """What the tests of commands and of make targets do not look at."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    checked = {command.script for command in commands(README)}
+    code = re.sub(r"\\\n\s*", "", "".join(blocks(README, "bash")))
+    for line in code.splitlines():
+        script = re.match(r"python ([\w/]+\.py)", line)
+        install = re.fullmatch(r'pip install -e "\.\[(\w+)\]"', line)
+        if script:
+            assert script[1] in checked
+        elif install:
+            assert install[1] in extras
+        else:
+            assert re.fullmatch(r"make [a-z0-9-]+", line), line
+
+
+def test_two_commands_come_first():
+    assert blocks(README, "bash")[0] == "make train\nmake test\n"
+
+
+def test_every_extra_is_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extra in project["optional-dependencies"]:
+        assert f"[{extra}]" in README.read_text()
+
+
+def rows():
+    return {quoted(row[0])[0]: row[1:] for row in tables(README)[RULES]}
+
+
+def test_the_table_has_every_rule():
+    assert sorted(rows()) == list(alignments.names())
+
+
+def test_the_table_says_what_the_rules_are():
+    for name, (kernel, tied, loss, _) in rows().items():
+        rule = alignments.rule(name)
+        assert tied == ("yes" if rule.tie_grad else "no"), name
+        assert ("trained" in kernel) == rule.trains_backward_kernel, name
+        has_loss = issubclass(rule, alignments.LayerwiseAlignment)
+        coefficients = rule.coefficient_names() if has_loss else ()
+        assert sorted(re.findall(r"\w+_coef", loss)) == sorted(coefficients), name
+        assert (loss == "0") == (not has_loss), name
+
+
+def test_the_table_names_every_choice():
+    for name in ("sign_symmetry", "product"):
+        fields = dataclasses.fields(alignments.rule(name))
+        choices = [choice for field in fields for choice in field.metadata["choices"] or ()]
+        assert choices
+        assert [choice for choice in choices if choice not in rows()[name][0]] == []

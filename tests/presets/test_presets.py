@@ -1,0 +1,183 @@
+"""The preset files: valid, complete, and with the papers' numbers."""
+
+import subprocess
+import sys
+
+import pytest
+
+from neural_alignment.training import flags as training_flags
+from tests.presets.support import parse
+
+NAMES = training_flags.preset_names()
+DIGITS = tuple(name for name in NAMES if name.startswith("digits_"))
+PUBLISHED = tuple(name for name in NAMES if name not in DIGITS)
+
+WANTED = {
+    "symmetric", "activation", "wm", "wm_tpe", "wm_tpe_ad", "wm_tpe_ad_ops", "information_tpe",
+    "kolen_pollack", "feedback", "backprop", "noisy_symmetric", "noisy_activation",
+    "noisy_kolen_pollack", "product", "product_orthogonal", "sign_symmetry",
+}  # fmt: skip
+
+# Written from the papers, not from the files: a preset must have these values.
+SCHEDULE = {
+    "train_batch_size": 256, "optimizer": "momentum", "learning_rate": 0.1, "rescale_lr": False,
+    "constant_lr": False, "warmup_epochs": 5.0, "drops": ["30", "60", "80"], "train_epochs": 90.0,
+    "alternate_step_freq": None, "delay_epochs": None,
+}  # fmt: skip
+R_BY_ADAM = {
+    "alignment_optimizer": "adam", "alignment_learning_rate": 0.001, "alignment_constant_lr": True,
+}  # fmt: skip
+SYMMETRIC = {"alignment": "symmetric", "decay_coef": 1e-3, "self_coef": 2e-3}
+ACTIVATION = {
+    "alignment": "activation", "sparse_coef": 1e-3, "amp_coef": 2e-3, "use_bias_forward": True,
+    "use_bias_backward": True, "activation_forward": False, "activation_backward": False,
+    "input_distribution": None,
+}  # fmt: skip
+KOLEN_POLLACK = {"alignment": "kolen_pollack", "l2": 1e-4, "decay_coef": 5e-5}
+NOISY = {**SCHEDULE, "drops": ["30", "60"], "noisy_opt_distribution": "normal"}
+PRODUCT = {
+    "alignment": "product", "expansion": 10.0, "l2": 1e-4, "decay_coef": 5e-5,
+    "optimizer": "momentum", "learning_rate": 0.1, "constant_lr": False, "warmup_epochs": 0.0,
+}  # fmt: skip
+PRODUCT_IMAGENET = {
+    **PRODUCT, "model": "resnet18", "drops": ["20", "40", "60"], "train_epochs": 75.0,
+    "train_batch_size": 256,
+}  # fmt: skip
+PRODUCT_CIFAR = {
+    **PRODUCT, "dataset": "cifar10", "model": "resnet20", "drops": ["100", "150"],
+    "train_epochs": 200.0, "train_batch_size": 128,
+}  # fmt: skip
+OPERATIONS = (
+    "use_bias_forward", "activation_forward", "batch_center_forward_output",
+    "center_forward_output", "normalize_forward_output",
+    "use_bias_backward", "activation_backward", "center_backward_output",
+    "normalize_backward_output",
+    "batch_center_backward_input", "center_input", "normalize_input",
+)  # fmt: skip
+
+
+def table5(rule, delay, batch, optimizer, rate, stddev, ratio, decay, operations, **more):
+    """A column of Table 5; `operations` are FO, BO and BI as T and F."""
+    return {
+        "alignment": rule, "delay_epochs": float(delay), "alternate_step_freq": 1,
+        "train_epochs": 2.0 * 100 + delay, "train_batch_size": batch, "optimizer": "momentum",
+        "learning_rate": 1.0, "base_batch_size": 2048, "rescale_lr": True, "constant_lr": False,
+        "warmup_epochs": 6.0, "drops": ["30", "60", "80"], "alignment_optimizer": optimizer,
+        "alignment_learning_rate": rate, "alignment_rescale_lr": False,
+        "alignment_constant_lr": False, "alignment_warmup_epochs": 6.0, "alignment_drops": None,
+        "input_distribution": "normal", "input_stddev": stddev, "l2": 1e-4,
+        "amp_coef": pytest.approx(ratio * decay, rel=1e-9), "decay_coef": decay,
+        **dict(zip(OPERATIONS, (c == "T" for c in operations), strict=True)), **more,
+    }  # fmt: skip
+
+
+NUMBERS = {
+    "backprop": {"alignment": "backprop", "alignment_optimizer": None, **SCHEDULE},
+    "feedback": {"alignment": "feedback", "alignment_optimizer": None, **SCHEDULE},
+    "symmetric": {**SYMMETRIC, **SCHEDULE, **R_BY_ADAM},
+    "activation": {**ACTIVATION, **SCHEDULE, **R_BY_ADAM},
+    "kolen_pollack": {**KOLEN_POLLACK, **SCHEDULE, "alignment_optimizer": None},
+    "wm": {
+        "alignment": "mirror", "input_distribution": "normal", "input_stddev": 1.0,
+        "amp_coef": 0.1, "decay_coef": 0.25, "average_positions": True, "l2": 1e-4,
+        **dict(zip(OPERATIONS, (c == "T" for c in "FTTFFFFFFTFF"), strict=True)),
+        "train_batch_size": 2048, "optimizer": "momentum", "learning_rate": 1.0,
+        "rescale_lr": False, "constant_lr": False, "warmup_epochs": 6.0,
+        "drops": ["30", "60", "80"], "alignment_optimizer": "gd", "alignment_learning_rate": 1.0,
+        "alignment_constant_lr": True, "delay_epochs": 2.0, "alternate_step_freq": None,
+    },
+    "wm_tpe": table5(
+        "mirror", 2, 2048, "gd", 1.0, 0.6905, 15.6607, 0.0283, "TTTFF" "FFFF" "TFF"
+    ),
+    "wm_tpe_ad": table5(
+        "mirror", 0, 256, "adam", 0.0053, 0.95, 13.904, 2.8109e-8, "TTTFF" "FFFF" "TFF"
+    ),
+    "wm_tpe_ad_ops": table5(
+        "mirror", 0, 256, "adam", 0.0025, 0.6402, 0.1344, 232.7856, "TTTTF" "FTFT" "TFF"
+    ),
+    "information_tpe": table5(
+        "information", 1, 256, "adam", 0.0098, 0.8176, 129.1123, 7.999, "TTTTF" "TFTT" "FFF",
+        null_coef=3.161e-6,
+    ),
+    "noisy_symmetric": {**SYMMETRIC, **NOISY, **R_BY_ADAM, "use_noisy_alignment_opt": True},
+    "noisy_activation": {**ACTIVATION, **NOISY, **R_BY_ADAM, "use_noisy_alignment_opt": True},
+    "noisy_kolen_pollack": {
+        **KOLEN_POLLACK, **NOISY, "alignment_optimizer": None, "use_noisy_global_opt": True,
+    },
+    "sign_symmetry": {
+        "alignment": "sign_symmetry", "magnitude": "uniform", "train_batch_size": 2048,
+        "learning_rate": 0.5, "rescale_lr": False, "warmup_epochs": 6.0, "constant_lr": False,
+        "drops": ["32", "62", "82"], "l2": 1e-4,
+    },
+    "product": {**PRODUCT_IMAGENET, "feedback": "gaussian"},
+    "product_orthogonal": {**PRODUCT_IMAGENET, "feedback": "orthogonal"},
+    "product_cifar10": {**PRODUCT_CIFAR, "feedback": "gaussian"},
+    "product_orthogonal_cifar10": {**PRODUCT_CIFAR, "feedback": "orthogonal"},
+}  # fmt: skip
+
+
+def test_every_setting_has_a_preset_and_a_digits_version():
+    assert set(PUBLISHED) == set(NUMBERS) >= WANTED
+    assert {f"digits_{name}" for name in WANTED} <= set(DIGITS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_numbers_of_the_papers(name):
+    fv = parse(f"--preset={name}")
+    assert {flag: fv[flag].value for flag in NUMBERS[name]} == NUMBERS[name]
+    if "cifar10" not in name:
+        assert (fv["dataset"].value, fv["model"].value) == ("imagenet", "resnet18")
+
+
+# What a digits version has in common with its preset: the path, not the numbers.
+PATH = (
+    "alignment", "magnitude", "feedback", "optimizer", "alignment_optimizer", "constant_lr",
+    "alignment_constant_lr", "alternate_step_freq", "delay_epochs", "input_distribution",
+    "input_stddev", *OPERATIONS, "use_noisy_global_opt", "use_noisy_alignment_opt",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_digits_version_takes_the_preset_s_path(name):
+    full, small = parse(f"--preset={name}"), parse(f"--preset=digits_{name}")
+    assert {flag: small[flag].value for flag in PATH} == {flag: full[flag].value for flag in PATH}
+    assert small["dataset"].value == "digits"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file(name):
+    text = (training_flags.PRESETS / f"{name}.cfg").read_text()
+    head, _, flags = text.partition("\n\n")
+    for key in ("Source:", "Command:", "Cost:", "Result:"):
+        assert f"\n# {key} " in head
+    assert f"--preset={name}" in head
+    given = [line.partition("=")[0] for line in flags.splitlines()]
+    assert len(given) == len(set(given))
+    assert all(flag.startswith("--") for flag in given)
+    for flag in ("--workdir", "--data_dir", "--seed", "--preset", "--flagfile"):
+        assert flag not in given
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_flags_after_a_preset_win_and_those_before_it_do_not():
+    fv = parse("--self_coef=5", "--preset=symmetric", "--train_epochs=3", "--decay_coef=0.5")
+    assert (fv["train_epochs"].value, fv["decay_coef"].value) == (3.0, 0.5)
+    assert fv["self_coef"].value == 2e-3
+    assert fv["alignment"].value == "symmetric"
+
+
+def test_an_unknown_preset_is_refused_with_the_list():
+    with pytest.raises(training_flags.UsageError, match="expected one of activation, backprop"):
+        parse("--preset=symetric")
+
+
+def test_presets_are_checked_without_tensorflow():
+    code = (
+        "import sys\n"
+        "from tests.presets.support import parse\n"
+        "from neural_alignment.training.flags import preset_names\n"
+        "[parse(f'--preset={name}') for name in preset_names()]\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,133 @@
+"""Trains one network with every rule on the devices that it is told, for test_replicas.py.
+
+Run as `python replica_run.py FOLDER KIND...`, KIND one of one_device, mirrored_2, mirrored_8, worker.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from neural_alignment import alignments, data, optimizers
+from neural_alignment.layers import Conv2D, Dense
+from neural_alignment.layers.aligned import aligned_layers, training_step
+from neural_alignment.optimizers.optimizers import Clip
+from neural_alignment.training.loop import Plan, Trainer
+from neural_alignment.training.step import Step
+from neural_alignment.training.strategy import is_chief, make_strategy
+
+BATCH, STEPS = 32, 4
+EVAL_BATCH = 104  # 450 examples: the last batch is a part, and smaller than the replicas' share
+
+# What does not see the batch: kernel-only losses and projections of the layer's own input, without
+# noise and without batch centring, and with no draw of a kernel at every step.
+OPTIONS = {
+    "activation": {"activation_forward": True, "activation_backward": True},
+    "mirror": {"use_bias_forward": True},
+    "information": {"center_input": True, "normalize_forward_output": True},
+}
+VARIANTS = {
+    "mirror": ({"normalize_input": True, "center_forward_output": True},),
+    "information": (
+        {"reconstruction_reversal": True, "reconstruction_amp": True, "use_sparse": True},
+    ),
+    "sign_symmetry": ({"magnitude": "fixed_random"},),
+}
+
+
+def rules() -> list[alignments.Alignment]:
+    """One object for each rule of the registry, and more for some."""
+    made = [alignments.rule(name)(**OPTIONS.get(name, {})) for name in alignments.names()]
+    for name, variants in VARIANTS.items():
+        made += [alignments.rule(name)(**options) for options in variants]
+    return made
+
+
+def network(every: list[alignments.Alignment], noisy: bool = False) -> keras.Model:
+    """A convolution and a Dense layer for each rule, named after it."""
+    inputs = x = keras.Input((8, 8, 1))
+    for i, rule in enumerate(every):
+        name = f"conv{i}_{rule.name}"
+        x = Conv2D(4, 3, padding="same", activation="relu", alignment=rule, name=name)(x)
+    x = keras.layers.Flatten()(x)
+    for i, rule in enumerate(every):
+        x = Dense(24, activation="tanh", alignment=rule, name=f"dense{i}_{rule.name}")(x)
+    return keras.Model(inputs, Dense(10, name="logits")(x))
+
+
+def train(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """A few steps with two optimizers and clipping; losses, weights, slots, validation."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = network(rules())
+        step = Step(
+            model,
+            optimizers.get("momentum", learning_rate=0.05),
+            optimizers.get("adam", learning_rate=1e-3),
+            lambda step: 1.0,
+            lambda step: 1.0,
+            clip=Clip("norm", 1.0),
+        )
+        plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH, iterations_per_loop=3)
+        trainer = Trainer(model, step, data.get("digits"), plan, strategy)
+    trainer.total_steps = STEPS
+    logs = trainer.fit()
+    values = {name: np.asarray(variable) for name, variable in trainer.variables().items()}
+    return values | {f"logs/{name}": np.asarray(value) for name, value in logs.items()}
+
+
+def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """Each replica's alignment losses of noisy rules, on the same batch and the same weights."""
+    keras.utils.set_random_seed(0)
+    noisy = [
+        alignments.rule("mirror")(input_distribution="normal", input_stddev=1.0),
+        alignments.rule("information")(input_distribution="uniform", input_stddev=1.0),
+        alignments.rule("activation")(input_distribution="normal", input_stddev=1.0),
+    ]
+    with strategy.scope():
+        model = network(noisy)
+    images = tf.ones((4, 8, 8, 1))
+
+    @tf.function
+    def losses(step: tf.Tensor):
+        def replica() -> tf.Tensor:
+            with training_step(step, seed=3) as active:
+                model(images, training=True)
+            assert len(active.losses) == len(aligned_layers(model))
+            return tf.stack([loss for _, loss in active.losses])
+
+        return strategy.experimental_local_results(strategy.run(replica))
+
+    return {f"noise_{step}": np.stack(losses(tf.constant(step))) for step in range(2)}
+
+
+def main(folder: pathlib.Path, kinds: list[str]) -> None:
+    """Writes FOLDER/KIND.npz for each kind."""
+    if kinds != ["worker"]:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 8)
+    for kind in kinds:
+        if kind == "worker":
+            strategy = make_strategy("multi_worker")
+        elif kind == "one_device":
+            strategy = make_strategy("one_device")
+        else:
+            devices = [f"CPU:{i}" for i in range(int(kind.removeprefix("mirrored_")))]
+            strategy = tf.distribute.MirroredStrategy(devices)
+        values = train(strategy) | noise(strategy)
+        name = kind
+        if kind == "worker":
+            import os
+
+            name = f"worker_{json.loads(os.environ['TF_CONFIG'])['task']['index']}"
+            values["chief"] = np.asarray(is_chief(strategy))
+        np.savez(folder / f"{name}.npz", **values)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,143 @@
+"""The run directory: its lock, its flags, its tables."""
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from neural_alignment.training import run_directory
+from neural_alignment.training.run_directory import (
+    Lock,
+    RunDirectoryError,
+    Table,
+    check_flags,
+    write_flags,
+)
+
+ROOT = pathlib.Path(__file__).parents[2]
+HOLD = """
+import pathlib, sys, time
+from neural_alignment.training.run_directory import Lock
+with Lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+LINES = {"seed": "--seed=3", "learning_rate": "--learning_rate=0.1", "rescale_lr": "--rescale_lr"}
+
+
+def test_lock_of_a_living_process_and_of_a_killed_one(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunDirectoryError, match=f"in use by the process with pid {holder.pid}"):
+            Lock(tmp_path).__enter__()
+        holder.kill()
+        holder.wait()
+    assert (tmp_path / "lock").read_text() == f"{holder.pid}\n"
+    with Lock(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+    with Lock(tmp_path):
+        pass
+
+
+def test_same_flags_in_any_order(tmp_path):
+    check_flags(tmp_path, LINES)  # a new run
+    write_flags(tmp_path, LINES | {"workdir": f"--workdir={tmp_path}"})
+    check_flags(tmp_path, dict(reversed(LINES.items())))
+    assert "workdir" not in (tmp_path / "flags.cfg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": "--seed=4"}, "was --seed=3, now --seed=4"),
+        ({"seed": None}, "was --seed=3, now not given"),
+        ({"rescale_lr": None}, "was --rescale_lr, now not given"),
+        ({"optimizer": "--optimizer=gd"}, "was --optimizer not given, now --optimizer=gd"),
+        ({"rescale_lr": "--norescale_lr"}, "was --rescale_lr, now --norescale_lr"),
+    ],
+)
+def test_changed_flags_are_refused_with_the_difference(tmp_path, change, said):
+    write_flags(tmp_path, LINES)
+    now = {name: line for name, line in (LINES | change).items() if line is not None}
+    with pytest.raises(RunDirectoryError, match="other flags") as raised:
+        check_flags(tmp_path, now)
+    shown = [line.strip() for line in str(raised.value).splitlines() if line.startswith("  ")]
+    assert shown == [said]
+
+
+@pytest.mark.parametrize("name", sorted(run_directory.MAY_CHANGE))
+def test_flags_that_may_change(tmp_path, name):
+    write_flags(tmp_path, LINES | {name: f"--{name}=1"})
+    check_flags(tmp_path, LINES | {name: f"--{name}=2"})
+    check_flags(tmp_path, LINES)
+
+
+def test_epochs_may_only_grow(tmp_path):
+    def with_epochs(epochs):
+        return LINES | ({} if epochs is None else {"train_epochs": f"--train_epochs={epochs}"})
+
+    for before, now, fits in (
+        (5, 7.5, True),
+        (5, None, True),  # the default is 90
+        (None, 100, True),
+        (7, 5, False),
+        (None, 5, False),
+        (100, None, False),
+    ):
+        write_flags(tmp_path, with_epochs(before))
+        if fits:
+            check_flags(tmp_path, with_epochs(now))
+        else:
+            with pytest.raises(RunDirectoryError, match="train_epochs"):
+                check_flags(tmp_path, with_epochs(now))
+
+
+COLUMNS = ("epoch", "global_step", "loss")
+
+
+def rows(*steps):
+    return [{"epoch": step / 4, "global_step": step, "loss": step / 3} for step in steps]
+
+
+def test_table_keeps_every_digit_and_is_cut_to_a_step(tmp_path):
+    path = tmp_path / "metrics.csv"
+    Table(path, COLUMNS).append(rows(4, 6, 8))
+    again = Table(path, COLUMNS)
+    assert [float(row["loss"]) for row in again.rows] == [4 / 3, 2.0, 8 / 3]
+    again.truncate(8, every=4)
+    assert [row["global_step"] for row in again.rows] == ["4", "8"]
+    again.truncate(4)
+    again.append(rows(5))
+    assert [row["global_step"] for row in Table(path, COLUMNS).rows] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", "epoch,global_step,loss\n1,2.5,3\n", "epoch,global_step,loss\n1\n"]
+)
+def test_a_file_that_is_no_such_table(tmp_path, text):
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(RunDirectoryError, match="Expected a table with the columns"):
+        Table(tmp_path / "metrics.csv", COLUMNS)
+
+
+def test_no_space_left(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    table = Table(path, COLUMNS)
+    table.append(rows(4))
+    before = path.read_text()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_directory.os, "fsync", full)
+    with pytest.raises(RunDirectoryError, match="metrics.csv: No space left.*Make space"):
+        table.append(rows(8))
+    assert path.read_text() == before
