@@ -8,10 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	"$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$python" && break; done)
 RUN ?= runs/digits_symmetric
-TRAIN_FLAGS ?= --dataset=digits --model=fc --layers_list=64,64,64 --activation=relu \
-	--alignment=symmetric --optimizer=momentum --learning_rate=0.02 \
-	--alignment_optimizer=adam --alignment_learning_rate=0.01 \
-	--train_batch_size=32 --train_epochs=20
+TRAIN_FLAGS ?= --preset=digits_symmetric
 TEST_FLAGS ?=
 # One worker a core, two at most: each holds a TensorFlow of its own.
 TEST_WORKERS ?= 2
