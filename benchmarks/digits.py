@@ -39,8 +39,19 @@ PRESETS = (
     "digits_information_tpe",
     "digits_feedback",
 )
-# The convolutional net trains for a part of the preset's epochs, with the drop moved to match.
+# The convolutional net trains for a quarter of the preset's epochs, with the drop moved to match.
+# J's rate is lower than the presets' and warms up: while B is still random, full steps kill the
+# ReLUs.
 _LENET5_EPOCHS = 0.25
+_LENET5_RATE = 0.01
+_LENET5_WARMUP = 2.0
+
+# What the table says of a preset's settings; the rest is in its file.
+_SHOWN = (
+    "alignment", "magnitude", "feedback", "decay_coef", "self_coef", "sparse_coef", "amp_coef",
+    "null_coef", "input_stddev", "learning_rate", "l2", "alignment_optimizer",
+    "alignment_learning_rate", "delay_epochs", "alternate_step_freq",
+)  # fmt: skip
 
 FLAGS = flags.FLAGS
 
@@ -70,7 +81,8 @@ def job_flags(
         preset: its name.
         seed: of the run.
         workdir: its run directory.
-        model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels, for a quarter of the epochs.
+        model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels, for a quarter of the
+            epochs.
         *more: flags after the preset's, which win.
 
     Returns:
@@ -86,6 +98,8 @@ def job_flags(
         fv["model"].value, fv["image_size"].value = model, 32
         fv["train_epochs"].value = epochs * _LENET5_EPOCHS
         fv["drops"].value = [str(float(drop) * _LENET5_EPOCHS) for drop in drops]
+        fv["learning_rate"].value = _LENET5_RATE
+        fv["warmup_epochs"].value = _LENET5_WARMUP
     fv(["digits", *more])
     training_flags.validate(fv)
     return fv
@@ -138,26 +152,27 @@ def _row(preset: str, runs: Sequence[Run], model: str) -> str:
     spread = statistics.stdev(top1) if len(top1) > 1 else 0.0
     mean = [statistics.fmean(run.angles[layer] for run in runs) for layer in runs[0].angles]
     angles = ", ".join(f"{angle:.0f}" for angle in mean) or "0"
-    settings = "; ".join(f"{name} {value}" for name, value in settings_of(preset, model).items())
+    settings = ", ".join(f"{name} {value}" for name, value in settings_of(preset, model).items())
     return f"| {preset} | {settings} | {statistics.fmean(top1):.1f} ± {spread:.1f} | {angles} |"
 
 
 def settings_of(preset: str, model: str = "fc") -> dict[str, str]:
-    """A preset's flags that digits_backprop has not, or not with this value."""
-    values, base = (
-        {name: flag.value for name, flag in _given(job_flags(each, 0, "", model)).items()}
-        for each in (preset, PRESETS[0])
-    )
+    """A preset's main settings, where they are not those of digits_backprop.
+
+    Args:
+        preset: its name.
+        model: "fc" or "lenet5".
+
+    Returns:
+        Flag to value, as the table shows them.
+    """
+    given, base = (job_flags(each, 0, "", model) for each in (preset, PRESETS[0]))
+    values = {name: given[name].value for name in _SHOWN}
     return {
-        name: ",".join(value) if isinstance(value, list) else f"{value}"
-        for name, value in sorted(values.items())
-        if base.get(name) != value
+        name: f"{value:g}" if isinstance(value, float) else f"{value}"
+        for name, value in values.items()
+        if value is not None and value != base[name].value
     }
-
-
-def _given(fv: flags.FlagValues) -> dict[str, flags.Flag]:
-    beside = ("preset", "flagfile", "workdir", "seed")
-    return {name: fv[name] for name in fv if fv[name].present and name not in beside}
 
 
 def run_all(presets: Iterable[str], seeds: Iterable[int], outdir: str, model: str) -> str:

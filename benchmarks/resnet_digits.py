@@ -22,7 +22,7 @@ from concurrent import futures
 from absl import app, flags
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_BATCH = 32
+_BATCH = 16
 # Of R by an optimizer of its own.
 _ALIGNED = ("--alignment_optimizer=adam", "--alignment_learning_rate=0.005")
 # Name in the table to the flags that it adds to all the runs' own.
@@ -31,7 +31,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "symmetric": ("--alignment=symmetric", *_ALIGNED),
     "activation": ("--alignment=activation", *_ALIGNED),
     # Both kernels must forget where they began within the few hundred steps that there are: a
-    # weight decay a hundred times that of a long run, the same on W and B (decay_coef = l2 / 2).
+    # weight decay 100 times that of a long run, the same on W and B (decay_coef = l2 / 2).
     "kolen_pollack": ("--alignment=kolen_pollack", "--l2=1e-2", "--decay_coef=5e-3"),
     "feedback": ("--alignment=feedback",),
 }
@@ -61,7 +61,7 @@ def training_flags(
         f"--train_batch_size={_BATCH}",
         "--eval_batch_size=150",
         f"--train_epochs={epochs:g}",
-        "--learning_rate=0.1",
+        "--learning_rate=0.05",
         "--constant_lr=false",
         f"--warmup_epochs={epochs / 8:g}",
         f"--drops={3 * epochs / 4:g}",
@@ -184,7 +184,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("model", "resnet20", "network to train")
     flags.DEFINE_integer("image_size", 32, "pixels a side of the network's input", lower_bound=8)
     flags.DEFINE_integer("jpeg_size", None, "of the JPEGs; as image_size by default", lower_bound=8)
-    flags.DEFINE_float("epochs", 8.0, "to train", lower_bound=0.05)
+    flags.DEFINE_float("epochs", 4.0, "to train", lower_bound=0.05)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0)
     flags.DEFINE_integer("parallel", 1, "runs at a time", lower_bound=1)
     flags.DEFINE_string("folder", "runs/resnet_digits", "for the data sets and the runs")

@@ -34,8 +34,8 @@ RULES: dict[str, dict[str, Any] | None] = {
     "information": {"name": "information"},
     "information_noise": {"name": "information", "input_distribution": "normal"},
 }
-# Batch size, and steps in one measurement.
-MODELS = {"resnet20": (64, 1), "mlp": (64, 20), "resnet18": (16, 1)}
+# Batch size, steps in one measurement, and measurements: a few minutes for all the rules.
+MODELS = {"resnet20": (64, 1, 21), "mlp": (64, 20, 21), "resnet18": (16, 1, 9)}
 
 FLAGS = flags.FLAGS
 
@@ -47,13 +47,13 @@ def main(argv: list[str]) -> None:
     # Imported here, so that a wrong flag is answered at once.
     from benchmarks import report
 
-    batch, calls = MODELS[FLAGS.model]
+    batch, calls, rounds = MODELS[FLAGS.model]
     measure = report.compare_rules if FLAGS.compare == "rules" else report.compare_losses
     table = measure(
         FLAGS.model,
         {name: RULES[name] for name in FLAGS.rules},
         batch=FLAGS.batch or batch,
-        rounds=FLAGS.rounds,
+        rounds=FLAGS.rounds or rounds,
         calls=FLAGS.calls or calls,
         jit=FLAGS.jit,
     )
@@ -73,7 +73,9 @@ def _define_flags() -> None:
         "rules: each rule with stock layers; losses: two losses with an optimizer each, with one "
         "optimizer on their sum",
     )
-    flags.DEFINE_integer("rounds", 21, "measurements of each contestant", lower_bound=1)
+    flags.DEFINE_integer(
+        "rounds", None, "measurements of each contestant; default: by model", lower_bound=1
+    )
     flags.DEFINE_integer(
         "calls", None, "steps in one measurement; default: by model", lower_bound=1
     )

@@ -7,7 +7,8 @@
 A step is forward, backward, R and a momentum update (benchmarks/steps.py). Each rule is timed on
 batches of the input pipeline and on one batch that stays in memory, by turns; in a process of its
 own, a peak of memory is of the whole process. Where the pipeline runs on the cores that train, it
-slows the step down as well as letting it wait; the last two columns tell these apart.
+slows the step down as well as letting it wait: the last two columns are the share of the step spent
+waiting for its batch, and the share that the input costs in all.
 """
 
 from __future__ import annotations
@@ -76,7 +77,12 @@ class Speed:
 
     @property
     def waiting(self) -> float:
-        """Share of a step that the input costs, `1 - memory / training`."""
+        """Share of the step spent waiting for its batch, `blocked / training`."""
+        return self.blocked / self.training
+
+    @property
+    def lost(self) -> float:
+        """Share of the step that the input costs in all, `1 - memory / training`."""
         return max(0.0, 1.0 - self.memory / self.training)
 
 
@@ -242,12 +248,12 @@ def _print_speed(setup: Setup, rules: list[str], data_dir: str | None) -> None:
             in_new_process(make_images, folder, setup)
         print(
             "| rule | input alone, images/s | training on one batch in memory | training on the "
-            "input | share lost to the input | of it waiting |\n|---|---|---|---|---|---|"
+            "input | share waiting | share lost in all |\n|---|---|---|---|---|---|"
         )
         for rule in rules:
             speed = in_new_process(measure_speed, setup, rule, folder, images)
             rates = (setup.batch / each for each in (speed.pipeline, speed.memory, speed.training))
-            shares = (speed.waiting, speed.blocked / speed.training)
+            shares = (speed.waiting, speed.lost)
             print(
                 f"| {rule} | {' | '.join(f'{rate:.1f}' for rate in rates)} "
                 f"| {' | '.join(f'{100 * share:.1f} %' for share in shares)} |",

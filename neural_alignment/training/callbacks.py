@@ -13,7 +13,7 @@ from neural_alignment.training import metrics
 
 
 class GlobalStep(keras.callbacks.Callback):
-    """Gives the layers the optimizer's step count, so that coefficients may be schedules in `fit`."""
+    """Gives the layers the optimizer's step count, for coefficients that are schedules in `fit`."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Hands the step count to every layer with an alignment."""

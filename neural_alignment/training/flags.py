@@ -551,7 +551,8 @@ def _check_learning_rate(fv: flags.FlagValues, prefix: str) -> None:
         expected = f"{prefix}constant_lr=false, a rate that changes"
         _refuse_given(fv, [f"{prefix}warmup_epochs"], expected)
     # The alignment loss's rate drops with the loss's unless it has drops of its own.
-    shared = not prefix and not fv["alignment_constant_lr"].value and not fv["alignment_drops"].value
+    falls = not fv["alignment_constant_lr"].value and not fv["alignment_drops"].value
+    shared = not prefix and falls
     if constant and not shared:
         expected = f"{prefix}constant_lr=false, a rate that changes"
         _refuse_given(fv, [f"{prefix}drops"], expected)

@@ -132,7 +132,9 @@ def _evaluate(fv: Flags, strategy: Any) -> dict[str, float]:
         model = build_model(fv, dataset)
     checkpoints.assign(prefix, model_variables(model), within="model/")
     row = Evaluator(model, dataset, fv["eval_batch_size"].value, strategy)()
-    console.print(f"{prefix}: step {checkpoints.step_of(prefix):,}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{prefix}: step {checkpoints.step_of(prefix):,}", highlight=False, soft_wrap=True
+    )
     console.print(final_table(row, metrics.kernel_metrics(model)))
     return row
 
@@ -196,11 +198,7 @@ def run_directory(fv: Flags) -> pathlib.Path:
 def flag_lines(fv: Flags) -> dict[str, str]:
     """The job's flags that are not at their defaults, as lines of a flagfile."""
     ours = {flag.name for flag in fv.flags_by_module_dict()["neural_alignment.training.flags"]}
-    return {
-        name: _flag_line(fv, name)
-        for name in ours
-        if fv[name].value != fv[name].default
-    }
+    return {name: _flag_line(fv, name) for name in ours if fv[name].value != fv[name].default}
 
 
 def _flag_line(fv: Flags, name: str) -> str:
@@ -498,4 +496,3 @@ def _summary(fv: Flags, trainer: Trainer, workdir: pathlib.Path) -> str:
         f"{trainer.total_steps:,} steps of {trainer.plan.train_batch_size} on "
         f"{trainer.strategy.num_replicas_in_sync} device(s), run directory {workdir}"
     )
-

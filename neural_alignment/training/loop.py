@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import pathlib
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
 _SECONDS_PER_CHUNK = 1.0
+_SEED_GENERATOR = re.compile(r"seed_generator(_\d+)?/")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Nothing that replicas run needs AutoGraph, and its conversion takes longer than their tracing.
 _as_is = tf.autograph.experimental.do_not_convert
@@ -199,7 +202,7 @@ class Trainer:
                 if name in named:  # an optimizer inside another counts its steps too
                     name = f"optimizer_{i}/inner/{path}"
                 if name in named:
-                    raise ValueError(f"Expected variables with names of their own. Received: {name}")
+                    raise ValueError(f"Expected variables of different names. Received: {name}")
                 named[name] = variable
         return named
 
@@ -358,13 +361,13 @@ class Trainer:
         where = f"; weights not finite: {', '.join(weights[:6])}" if weights else ""
         raise DivergenceError(
             f"NaN or infinite between step {since} and {self.global_step}: {', '.join(wrong)}"
-            f"{where}. {self._kept()} Lower the learning rate of the loss against that of the "
+            f"{where}.{self._kept()} Lower the learning rate of the loss against that of the "
             "alignment loss, or clip gradients."
         )
 
     def _kept(self) -> str:
         steps = self.checkpoints.steps() if self.checkpoints else []
-        return f"The last finite checkpoint is of step {steps[-1]}." if steps else ""
+        return f" The last finite checkpoint is of step {steps[-1]}." if steps else ""
 
     def _means(self, sums: np.ndarray) -> dict[str, float]:
         steps = (self.global_step - 1) % self.steps_per_epoch + 1
@@ -409,7 +412,7 @@ class Trainer:
         wrong = not_finite(variables)
         if wrong:
             raise DivergenceError(
-                f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}. "
+                f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}."
                 f"{self._kept()}"
             )
         if is_chief(self.strategy):
@@ -483,7 +486,13 @@ def model_variables(model: keras.Model) -> dict[str, Any]:
     Raises:
         ValueError: two variables have the same path.
     """
-    named = {f"model/{variable.path}": variable for variable in model.variables}
+    generators = itertools.count()
+    named = {}
+    for variable in model.variables:
+        path = variable.path
+        if _SEED_GENERATOR.match(path):  # Keras numbers these over the process, not the model
+            path = f"seed_generator_{next(generators)}/{variable.name}"
+        named[f"model/{path}"] = variable
     if len(named) != len(model.variables):
         raise ValueError("Expected variables with paths of their own. Name the layers apart.")
     return named

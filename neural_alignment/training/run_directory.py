@@ -125,8 +125,10 @@ def check_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
 
 
 def _grows(old: str | None, new: str | None, default: float) -> bool:
-    before, now = (default if line is None else float(line.partition("=")[2]) for line in (old, new))
-    return now >= before
+    def epochs(line: str | None) -> float:
+        return default if line is None else float(line.partition("=")[2])
+
+    return epochs(new) >= epochs(old)
 
 
 def _flag_name(line: str) -> str:

@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import os
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,8 +19,10 @@ import tensorflow as tf
 _FIND_SECONDS = 45.0
 # A large slice takes minutes to initialise.
 _INITIALISE_SECONDS = 300.0
-_REGISTER_SECONDS = 300.0
-_HEARTBEAT_SECONDS = 30.0
+# Workers may be started one after the other.
+_JOIN_SECONDS = 300.0
+_CALL_SECONDS = 5.0
+_GO = b"go"
 
 
 class DeviceError(RuntimeError):
@@ -126,9 +130,9 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy):
             raise
         raise DeviceError(
-            f"another worker ended or cannot be reached ({type(error).__name__}). See what it said, "
-            "then start the same command on every worker again: the run goes on from its newest "
-            "checkpoint."
+            f"another worker ended or cannot be reached ({type(error).__name__}). See what it "
+            "said, then start the same command on every worker again: the run goes on from its "
+            "newest checkpoint."
         ) from error
 
 
@@ -154,8 +158,9 @@ def _automatic(tpu_name: str | None) -> str:
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    _check_cluster()
+    workers, index = _cluster()
     try:
+        _meet(workers, index, _JOIN_SECONDS)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, OSError, tf.errors.OpError) as error:
         raise DeviceError(
@@ -168,20 +173,66 @@ def _multi_worker() -> tf.distribute.Strategy:
     return strategy
 
 
-def _check_cluster() -> None:
+def _cluster() -> tuple[list[str], int]:
+    """Addresses of all workers, a chief first, and the index of this one."""
     try:
-        cluster = json.loads(os.environ["TF_CONFIG"])
-        workers, task = cluster["cluster"]["worker"], cluster["task"]
-        whole = 0 <= int(task["index"]) < len(workers)
-    except (KeyError, TypeError, ValueError) as error:
+        config = json.loads(os.environ["TF_CONFIG"])
+        cluster, task = config["cluster"], config["task"]
+        if set(cluster) - {"chief", "worker"}:
+            raise ValueError("only chief and worker jobs")
+        workers = [*cluster.get("chief", ()), *cluster.get("worker", ())]
+        own = cluster[task["type"]][int(task["index"])]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DeviceError(
             "Expected the environment variable TF_CONFIG, such as "
             '{"cluster": {"worker": ["host0:port", "host1:port"]}, '
             '"task": {"type": "worker", "index": 0}}, for --strategy=multi_worker. '
             f"Received: {os.environ.get('TF_CONFIG', 'none')} ({type(error).__name__})"
         ) from error
-    if not whole:
-        raise DeviceError(f"Expected TF_CONFIG's task index below {len(workers)}. Received: {task}")
+    return workers, workers.index(own)
+
+
+def _meet(workers: Sequence[str], index: int, seconds: float) -> None:
+    """Waits until every worker is there; TensorFlow itself waits for hours, deaf to signals.
+
+    The first listens on its own port until all the others have called, then answers them.
+    """
+    deadline = time.monotonic() + seconds
+    host, _, port = workers[0].rpartition(":")
+    if index:
+        _call(host, int(port), index, deadline)
+        return
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("", int(port))))
+        calls: dict[int, socket.socket] = {}
+        while missing := [w for i, w in enumerate(workers) if i and i not in calls]:
+            try:
+                server.settimeout(max(0.01, deadline - time.monotonic()))
+                call = stack.enter_context(server.accept()[0])
+                call.settimeout(_CALL_SECONDS)
+                calls[int(call.recv(16))] = call
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(
+                        f"no word from {', '.join(missing)} within {seconds:.0f} seconds"
+                    ) from None
+            except ValueError:  # somebody else's call
+                continue
+        for call in calls.values():
+            call.sendall(_GO)
+
+
+def _call(host: str, port: int, index: int, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((host, port), timeout=_CALL_SECONDS) as call:
+                call.sendall(f"{index}".encode())
+                call.settimeout(max(0.01, deadline - time.monotonic()))
+                if call.recv(len(_GO)) == _GO:
+                    return
+        except OSError:  # not there yet
+            time.sleep(0.2)
+    raise TimeoutError(f"no word from the first worker, {host}:{port}")
 
 
 def _installed(package: str) -> bool:
@@ -193,9 +244,7 @@ def _installed(package: str) -> bool:
 
 
 def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribute.Strategy:
-    if _installed("tensorflow-tpu") and (
-        _installed("tensorflow") or _installed("tensorflow-cpu")
-    ):
+    if _installed("tensorflow-tpu") and (_installed("tensorflow") or _installed("tensorflow-cpu")):
         raise DeviceError(
             "two builds of TensorFlow are installed, and the TPU needs its own alone: "
             'pip uninstall tensorflow tensorflow-cpu tensorflow-tpu; pip install -e ".[tpu]"'

@@ -24,7 +24,7 @@ def shortened(name, workdir, steps=3):
     fv = parse(
         f"--preset={name}", f"--workdir={workdir}", "--train_batch_size=64", "--layers_list=16"
     )
-    epochs = steps * 64 / 1347
+    epochs = steps / (1347 // 64)
     more = [f"--max_epochs={epochs}"]
     if fv["delay_epochs"].value:
         more.append(f"--delay_epochs={epochs / steps}")

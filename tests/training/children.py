@@ -112,9 +112,7 @@ def wait(process: multiprocessing.Process, folder: pathlib.Path) -> Ended:
     if process.exitcode is None:
         process.kill()
         raise TimeoutError(f"no end after {TIMEOUT} s: {(folder / 'stderr').read_text()}")
-    return Ended(
-        process.exitcode, (folder / "stdout").read_text(), (folder / "stderr").read_text()
-    )
+    return Ended(process.exitcode, (folder / "stdout").read_text(), (folder / "stderr").read_text())
 
 
 def run(

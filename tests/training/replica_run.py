@@ -1,13 +1,11 @@
-"""Trains one network with every rule on the devices that it is told, for test_replicas.py.
-
-Run as `python replica_run.py FOLDER KIND...`, KIND one of one_device, mirrored_2, mirrored_8, worker.
-"""
+"""Trains one network with every rule on the devices that it is told, for test_replicas.py."""
 
 from __future__ import annotations
 
-import json
+import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -48,10 +46,10 @@ def rules() -> list[alignments.Alignment]:
     return made
 
 
-def network(every: list[alignments.Alignment], noisy: bool = False) -> keras.Model:
-    """A convolution and a Dense layer for each rule, named after it."""
+def network(every: list[alignments.Alignment], convolutions: bool) -> keras.Model:
+    """A Dense layer for each rule, after a convolution for each where wanted; named after it."""
     inputs = x = keras.Input((8, 8, 1))
-    for i, rule in enumerate(every):
+    for i, rule in enumerate(every if convolutions else ()):
         name = f"conv{i}_{rule.name}"
         x = Conv2D(4, 3, padding="same", activation="relu", alignment=rule, name=name)(x)
     x = keras.layers.Flatten()(x)
@@ -60,14 +58,14 @@ def network(every: list[alignments.Alignment], noisy: bool = False) -> keras.Mod
     return keras.Model(inputs, Dense(10, name="logits")(x))
 
 
-def train(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+def train(strategy: tf.distribute.Strategy, convolutions: bool) -> dict[str, np.ndarray]:
     """A few steps with two optimizers and clipping; losses, weights, slots, validation."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = network(rules())
+        model = network(rules(), convolutions)
         step = Step(
             model,
-            optimizers.get("momentum", learning_rate=0.05),
+            optimizers.get("momentum", learning_rate=0.3),
             optimizers.get("adam", learning_rate=1e-3),
             lambda step: 1.0,
             lambda step: 1.0,
@@ -76,8 +74,9 @@ def train(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH, iterations_per_loop=3)
         trainer = Trainer(model, step, data.get("digits"), plan, strategy)
     trainer.total_steps = STEPS
+    start = {f"start/{weight.path}": np.asarray(weight) for weight in model.weights}
     logs = trainer.fit()
-    values = {name: np.asarray(variable) for name, variable in trainer.variables().items()}
+    values = start | {name: np.asarray(variable) for name, variable in trainer.variables().items()}
     return values | {f"logs/{name}": np.asarray(value) for name, value in logs.items()}
 
 
@@ -90,7 +89,7 @@ def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         alignments.rule("activation")(input_distribution="normal", input_stddev=1.0),
     ]
     with strategy.scope():
-        model = network(noisy)
+        model = network(noisy, convolutions=True)
     images = tf.ones((4, 8, 8, 1))
 
     @tf.function
@@ -106,28 +105,31 @@ def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
     return {f"noise_{step}": np.stack(losses(tf.constant(step))) for step in range(2)}
 
 
-def main(folder: pathlib.Path, kinds: list[str]) -> None:
-    """Writes FOLDER/KIND.npz for each kind."""
-    if kinds != ["worker"]:
+def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: str = "") -> None:
+    """Writes FOLDER/KIND.npz for each kind of strategy.
+
+    Args:
+        folder: for results, and for what the process says.
+        kinds: one_device, mirrored_2, mirrored_8; or multi_worker alone.
+        convolutions: in the network.
+        task: TF_CONFIG of a worker.
+    """
+    name = "-".join(kinds)
+    for stream in (1, 2):
+        os.dup2(os.open(folder / f"{name}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    if task:
+        os.environ["TF_CONFIG"] = task
+    else:
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 8)
+        configuration = [tf.config.LogicalDeviceConfiguration()] * 8
+        tf.config.set_logical_device_configuration(cpu, configuration)
     for kind in kinds:
-        if kind == "worker":
-            strategy = make_strategy("multi_worker")
-        elif kind == "one_device":
-            strategy = make_strategy("one_device")
-        else:
+        if kind.startswith("mirrored"):
             devices = [f"CPU:{i}" for i in range(int(kind.removeprefix("mirrored_")))]
             strategy = tf.distribute.MirroredStrategy(devices)
-        values = train(strategy) | noise(strategy)
-        name = kind
-        if kind == "worker":
-            import os
-
-            name = f"worker_{json.loads(os.environ['TF_CONFIG'])['task']['index']}"
-            values["chief"] = np.asarray(is_chief(strategy))
-        np.savez(folder / f"{name}.npz", **values)
-
-
-if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), sys.argv[2:])
+        else:
+            strategy = make_strategy(kind)
+        values = train(strategy, convolutions) | noise(strategy)
+        chief = "" if is_chief(strategy) else "_other"
+        np.savez(folder / f"{kind}{chief}.npz", **values)
+    sys.stdout.flush()

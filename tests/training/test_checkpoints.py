@@ -20,9 +20,7 @@ VALUES = {
 
 
 def variables(**changes):
-    return {
-        name: tf.Variable(tf.zeros_like(value)) for name, value in (VALUES | changes).items()
-    }
+    return {name: tf.Variable(tf.zeros_like(value)) for name, value in (VALUES | changes).items()}
 
 
 @pytest.fixture

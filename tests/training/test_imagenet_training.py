@@ -1,4 +1,4 @@
-"""From scripts and JPEG TFRecords to a trained ResNet, in the format and preprocessing of ImageNet."""
+"""From JPEG TFRecords to a trained ResNet by the scripts, with ImageNet's preprocessing."""
 
 import csv
 import signal
@@ -32,6 +32,7 @@ def _flags(data_dir, workdir):
         "--model=resnet20",
         "--alignment=symmetric",
         "--alignment_optimizer=adam",
+        "--alignment_learning_rate=0.01",
         "--learning_rate=0.05",
         f"--train_batch_size={BATCH}",
         "--eval_batch_size=36",
@@ -69,12 +70,14 @@ def test_a_resnet_trains_stops_and_goes_on(digits32, tmp_path):
     assert float(row["alignment_loss"]) != 0.0
     layers = _rows(straight / "layers.csv")
     assert sum("conv" in each["layer"] for each in layers) == 19
-    # Adam moves every element of B towards W, some steps of 1e-3.
-    assert all(0.0 < float(each["weight_angle"]) < 91.0 for each in layers)
+    angles = [float(each["weight_angle"]) for each in layers]
+    assert 0.0 < sum(angles) / len(angles) < 80.0  # 90 at the start, and Adam's steps are of 1e-2
 
 
 def test_a_wrong_count_is_found_before_anything_is_written(digits32, tmp_path):
-    ended = children.run(tmp_path, "train.py", [*_flags(digits32, tmp_path / "run"), "--num_train=97"])
+    ended = children.run(
+        tmp_path, "train.py", [*_flags(digits32, tmp_path / "run"), "--num_train=97"]
+    )
     assert ended.code == 2
     assert "Expected 97 train records" in ended.errors
     assert "Traceback" not in ended.errors
@@ -113,7 +116,9 @@ def test_rules_follow_backprop_and_feedback_does_not(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["backprop", "symmetric", "activation", "kolen_pollack", "feedback"])
+@pytest.mark.parametrize(
+    "rule", ["backprop", "symmetric", "activation", "kolen_pollack", "feedback"]
+)
 def test_resnet18_takes_steps_at_64_pixels(tmp_path, rule):
     flags = ["--model=resnet18", "--image_size=64", "--epochs=0.1", f"--rules={rule}"]
     found = _digits_benchmark(tmp_path, *flags)

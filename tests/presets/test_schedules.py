@@ -1,0 +1,63 @@
+"""What the published presets' flags come to: rules and rates at chosen epochs."""
+
+import pytest
+
+from neural_alignment.training import flags as training_flags
+from neural_alignment.training import job
+from tests.presets.support import parse
+
+PUBLISHED = [name for name in training_flags.preset_names() if not name.startswith("digits_")]
+STEPS = 10  # an epoch
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_rule(name):
+    fv = parse(f"--preset={name}")
+    rule = job.make_rule(fv, STEPS)
+    if name == "backprop":
+        assert rule is None
+        return
+    assert rule.name == fv["alignment"].value
+    assert rule.has_loss == training_flags.has_alignment_loss(fv)
+
+
+def rates(name, of_alignment):
+    rate = job.learning_rate(parse(f"--preset={name}"), STEPS, of_alignment)
+    return lambda epoch: float(rate(round(epoch * STEPS))) if callable(rate) else rate
+
+
+# Epoch of the run to J's rate. Alternation stretches warm-up and drops by two; all comes after
+# the delay.
+LOSS_RATES = {
+    "symmetric": {0: 0.0, 5: 0.1, 29.9: 0.1, 30: 0.01, 60: 1e-3, 80: 1e-4},
+    "noisy_symmetric": {5: 0.1, 30: 0.01, 60: 1e-3, 89: 1e-3},
+    "wm": {2: 0.0, 5: 0.5, 8: 1.0, 31.9: 1.0, 32: 0.1, 62: 0.01, 82: 1e-3},
+    "sign_symmetry": {0: 0.0, 6: 0.5, 32: 0.05, 62: 5e-3, 82: 5e-4},
+    "wm_tpe": {2: 0.0, 8: 0.5, 14: 1.0, 61.9: 1.0, 62: 0.1, 122: 0.01, 162: 1e-3},
+    "wm_tpe_ad": {0: 0.0, 12: 0.125, 59.9: 0.125, 60: 0.0125, 120: 1.25e-3, 160: 1.25e-4},
+    "wm_tpe_ad_ops": {12: 0.125, 60: 0.0125},
+    "information_tpe": {1: 0.0, 13: 0.125, 61: 0.0125, 121: 1.25e-3, 161: 1.25e-4},
+    "product": {0: 0.1, 20: 0.01, 40: 1e-3, 60: 1e-4, 74: 1e-4},
+    "product_cifar10": {0: 0.1, 100: 0.01, 150: 1e-3, 199: 1e-3},
+}
+# R's rate: without a delay it warms up, with one it does not and its drops move back by the delay.
+ALIGNMENT_RATES = {
+    "symmetric": {0: 1e-3, 89: 1e-3},
+    "wm": {0: 1.0, 91: 1.0},
+    "wm_tpe": {0: 1.0, 61.9: 1.0, 62: 0.1, 122: 0.01},
+    "wm_tpe_ad": {0: 0.0, 6: 0.00265, 12: 0.0053, 60: 0.00053},
+    "wm_tpe_ad_ops": {0: 0.0, 12: 0.0025},
+    "information_tpe": {0: 0.0098, 60.9: 0.0098, 61: 0.00098},
+}
+
+
+@pytest.mark.parametrize("name", LOSS_RATES)
+def test_rate_of_the_loss(name):
+    rate = rates(name, of_alignment=False)
+    assert {epoch: rate(epoch) for epoch in LOSS_RATES[name]} == pytest.approx(LOSS_RATES[name])
+
+
+@pytest.mark.parametrize("name", ALIGNMENT_RATES)
+def test_rate_of_the_alignment_loss(name):
+    rate, expected = rates(name, of_alignment=True), ALIGNMENT_RATES[name]
+    assert {epoch: rate(epoch) for epoch in expected} == pytest.approx(expected)

@@ -1,0 +1,312 @@
+"""Flags that make no sense are refused by name, before TensorFlow is imported."""
+
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+from absl import flags as absl_flags
+
+from neural_alignment import alignments
+from neural_alignment.training import flags
+from neural_alignment.training.flags import UsageError
+
+ROOT = pathlib.Path(__file__).parents[2]
+# What --help may take of one core, in seconds; on a machine that is busy processes pay for it.
+HELP_SECONDS = 0.25
+SLACK = 2.0
+
+
+def parse(*arguments: str) -> absl_flags.FlagValues:
+    fv = absl_flags.FlagValues()
+    flags.define_flags(fv)
+    fv(["train.py", *arguments])
+    flags.validate(fv)
+    return fv
+
+
+MIRROR = "--alignment=mirror"
+TWO = ("--alignment=symmetric", "--alignment_optimizer=adam")
+FALLING = "--constant_lr=false"
+
+# The flag that the message must name first, and the command line.
+WRONG = [
+    # unknown values
+    ("dataset", ["--dataset=digit"]),
+    ("model", ["--model=resnet19"]),
+    ("alignment", ["--alignment=feedbak"]),
+    ("optimizer", ["--optimizer=sgd"]),
+    ("alignment_optimizer", [MIRROR, "--alignment_optimizer=sgd"]),
+    ("strategy", ["--strategy=all"]),
+    ("dtype", ["--dtype=float16"]),
+    ("preprocessing", ["--preprocessing=vgg"]),
+    ("shard_by", ["--shard_by=example"]),
+    ("shortcut", ["--shortcut=none"]),
+    ("grad_clipping_method", ["--grad_clip", "--grad_clipping_method=both"]),
+    ("noisy_opt_distribution", ["--use_noisy_global_opt", "--noisy_opt_distribution=cauchy"]),
+    ("input_distribution", [MIRROR, "--input_distribution=cauchy"]),
+    ("amp_coef_schedule_type", [MIRROR, "--amp_coef_schedule_type=cyclic"]),
+    # out of range
+    ("seed", ["--seed=-1"]),
+    ("seed", ["--seed=2147483648"]),
+    ("train_epochs", ["--train_epochs=0"]),
+    ("train_epochs", ["--train_epochs=nan"]),
+    ("max_epochs", ["--max_epochs=-1"]),
+    ("train_batch_size", ["--train_batch_size=0"]),
+    ("eval_batch_size", ["--eval_batch_size=0"]),
+    ("minibatch_size", ["--minibatch_size=0"]),
+    ("epochs_per_checkpoint", ["--epochs_per_checkpoint=0"]),
+    ("checkpoint_max", ["--checkpoint_max=0"]),
+    ("load_step", ["--load_checkpoint=run", "--load_step=-1"]),
+    ("image_size", ["--image_size=0"]),
+    ("max_bad_records", ["--max_bad_records=-1"]),
+    ("shuffle_buffer", ["--shuffle_buffer=0"]),
+    ("num_classes", ["--num_classes=1"]),
+    ("num_train", ["--num_train=0"]),
+    ("num_validation", ["--num_validation=0"]),
+    ("layers_list", ["--layers_list=64,-3"]),
+    ("layers_list", ["--layers_list=64,x"]),
+    ("filters_list", ["--model=conv", "--filters_list=0"]),
+    ("kernels_list", ["--model=conv", "--kernels_list=1.5"]),
+    ("l2", ["--l2=-1"]),
+    ("learning_rate", ["--learning_rate=-0.1"]),
+    ("learning_rate", ["--learning_rate=inf"]),
+    ("alignment_learning_rate", [*TWO, "--alignment_learning_rate=-1"]),
+    ("warmup_epochs", [FALLING, "--warmup_epochs=-1"]),
+    (
+        "alignment_warmup_epochs",
+        [*TWO, "--alignment_constant_lr=false", "--alignment_warmup_epochs=-1"],
+    ),
+    ("drops", [FALLING, "--drops=60,30"]),
+    ("drops", [FALLING, "--drops=30,30"]),
+    ("drops", [FALLING, "--drops=0"]),
+    ("drops", [FALLING, "--drops=soon"]),
+    ("alignment_drops", [*TWO, "--alignment_constant_lr=false", "--alignment_drops=3,2"]),
+    ("drop", ["--manual_lr", "--drop=-1"]),
+    ("boundary_step", ["--manual_lr", "--drop=1", "--boundary_step=-1"]),
+    ("base_batch_size", ["--rescale_lr", "--base_batch_size=0"]),
+    ("grad_clipping_value", ["--grad_clip", "--grad_clipping_value=0"]),
+    ("noisy_opt_variance", ["--use_noisy_global_opt", "--noisy_opt_variance=-1"]),
+    ("noisy_global_opt_variance", ["--use_noisy_global_opt", "--noisy_global_opt_variance=-1"]),
+    (
+        "noisy_alignment_opt_variance",
+        [*TWO, "--use_noisy_alignment_opt", "--noisy_alignment_opt_variance=-1"],
+    ),
+    ("loss_rate", ["--loss_rate=-1"]),
+    ("alignment_rate", [MIRROR, "--alignment_rate=-1"]),
+    ("delay_epochs", [MIRROR, "--delay_epochs=-1"]),
+    ("alternate_step_freq", [MIRROR, "--alternate_step_freq=0"]),
+    ("iterations_per_loop", ["--iterations_per_loop=0"]),
+    ("logical_cpus", ["--strategy=mirrored", "--logical_cpus=0"]),
+    ("amp_coef", [MIRROR, "--amp_coef=nan"]),
+    ("input_stddev", [MIRROR, "--input_distribution=normal", "--input_stddev=-1"]),
+    ("density", ["--alignment=feedback", "--density=0"]),
+    ("decay_coef_start", [MIRROR, "--decay_coef_start=-0.1"]),
+    ("decay_coef_stop", [MIRROR, "--decay_coef_stop=1.5"]),
+    ("decay_coef_stop", [MIRROR, "--decay_coef_start=0.6", "--decay_coef_stop=0.5"]),
+    (
+        "decay_coef_cycle",
+        [
+            MIRROR,
+            "--decay_coef_cycle=0",
+            "--decay_coef_schedule_type=linear",
+            "--decay_coef_schedule_rate=1",
+        ],
+    ),
+    # combinations without sense
+    ("alternate_step_freq", ["--alternate_step_freq=1"]),
+    ("alternate_step_freq", ["--alignment=backprop", "--alternate_step_freq=1"]),
+    ("alternate_step_freq", ["--alignment=feedback", "--alternate_step_freq=1"]),
+    ("delay_epochs", ["--alignment=backprop", "--delay_epochs=1"]),
+    ("alignment_optimizer", ["--alignment=backprop", "--alignment_optimizer=adam"]),
+    ("alignment_optimizer", ["--alignment=feedback", "--alignment_optimizer=adam"]),
+    ("alignment_optimizer", ["--alignment=sign_symmetry", "--alignment_optimizer=adam"]),
+    ("alignment_rate", ["--alignment=backprop", "--alignment_rate=2"]),
+    ("amp_coef", ["--alignment=backprop", "--amp_coef=1"]),
+    ("amp_coef", ["--alignment=symmetric", "--amp_coef=1"]),
+    ("amp_coef_stop", ["--alignment=symmetric", "--amp_coef_stop=0.5"]),
+    ("use_sparse", [MIRROR, "--use_sparse"]),
+    ("input_stddev", [MIRROR, "--input_stddev=0.5"]),
+    ("decay_coef_schedule_type", [MIRROR, "--decay_coef_cycle=2"]),
+    ("decay_coef_schedule_type", [MIRROR, "--decay_coef_schedule_rate=2"]),
+    ("decay_coef_schedule_rate", [MIRROR, "--decay_coef_schedule_type=linear"]),
+    ("alignment_learning_rate", [MIRROR, "--alignment_learning_rate=1"]),
+    ("alignment_rescale_lr", [MIRROR, "--alignment_rescale_lr"]),
+    ("alignment_constant_lr", [MIRROR, "--alignment_constant_lr=false"]),
+    ("alignment_warmup_epochs", [MIRROR, "--alignment_warmup_epochs=1"]),
+    ("alignment_drops", [MIRROR, "--alignment_drops=3"]),
+    ("alignment_manual_lr", [MIRROR, "--alignment_manual_lr"]),
+    ("use_noisy_alignment_opt", [MIRROR, "--use_noisy_alignment_opt"]),
+    ("warmup_epochs", ["--warmup_epochs=2"]),
+    ("drops", ["--drops=10"]),
+    ("alignment_warmup_epochs", [*TWO, "--alignment_warmup_epochs=2"]),
+    ("alignment_drops", [*TWO, "--alignment_drops=2"]),
+    ("manual_lr", ["--drop=1", "--boundary_step=5"]),
+    ("boundary_step", ["--manual_lr", "--drop=1"]),
+    ("boundary_step", ["--manual_lr", "--boundary_step=10"]),
+    ("constant_lr", ["--manual_lr", FALLING]),
+    ("base_batch_size", ["--base_batch_size=128"]),
+    ("grad_clipping_value", ["--grad_clipping_value=2"]),
+    ("grad_clipping_method", ["--grad_clipping_method=value"]),
+    ("noisy_opt_variance", ["--noisy_opt_variance=2"]),
+    ("noisy_opt_distribution", ["--noisy_opt_distribution=uniform"]),
+    ("noisy_global_opt_variance", ["--noisy_global_opt_variance=2"]),
+    ("noisy_alignment_opt_distribution", [*TWO, "--noisy_alignment_opt_distribution=normal"]),
+    (
+        "noisy_opt_variance",
+        ["--use_noisy_global_opt", "--noisy_global_opt_variance=1", "--noisy_opt_variance=2"],
+    ),
+    ("minibatch_size", ["--train_batch_size=64", "--minibatch_size=48"]),
+    ("max_epochs", ["--train_epochs=5", "--max_epochs=6"]),
+    ("load_step", ["--load_step=5"]),
+    ("tpu_name", ["--strategy=mirrored", "--tpu_name=local"]),
+    ("tpu_zone", ["--tpu_zone=europe-west4-a"]),
+    ("gcp_project", ["--strategy=one_device", "--gcp_project=mine"]),
+    ("gpu", ["--strategy=tpu", "--gpu=0"]),
+    ("logical_cpus", ["--logical_cpus=2"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("flag", "arguments"), WRONG, ids=[" ".join(arguments) for _, arguments in WRONG]
+)
+def test_refused_by_name(flag, arguments):
+    with pytest.raises((UsageError, absl_flags.Error)) as raised:
+        parse(*arguments)
+    message = str(raised.value)
+    assert flag in message.partition("Received")[0]
+    if isinstance(raised.value, UsageError):
+        assert "xpected " in message and "Received: " in message
+
+
+ACCEPTED = [
+    [],
+    ["--alignment=backprop"],
+    [*TWO, "--delay_epochs=2", "--alternate_step_freq=1", "--alignment_rate=0.5"],
+    [*TWO, "--alignment_constant_lr=false", "--drops=4,8", "--alignment_warmup_epochs=0"],
+    [FALLING, "--drops=", "--warmup_epochs=0"],
+    ["--manual_lr", "--warmup_epochs=2", "--drop=1", "--boundary_step=100"],
+    ["--rescale_lr", "--base_batch_size=128"],
+    ["--use_noisy_global_opt", "--noisy_opt_variance=0.1", "--noisy_opt_distribution=uniform"],
+    [*TWO, "--use_noisy_alignment_opt", "--noisy_alignment_opt_variance=0"],
+    [
+        MIRROR,
+        "--decay_coef=0.1",
+        "--decay_coef_start=0.5",
+        "--decay_coef_stop=0.5",
+        "--decay_coef_schedule_type=exponential",
+        "--decay_coef_schedule_rate=-0.1",
+        "--decay_coef_cycle=3",
+    ],
+    ["--train_epochs=2.5", "--max_epochs=2.5"],
+    ["--strategy=mirrored", "--logical_cpus=2"],
+    ["--tpu_name=mine", "--tpu_zone=z", "--gcp_project=p"],
+]
+
+
+@pytest.mark.parametrize("arguments", ACCEPTED, ids=" ".join)
+def test_accepted(arguments):
+    parse(*arguments)
+
+
+@pytest.mark.parametrize("rule", alignments.names())
+def test_every_option_of_every_rule_at_its_default(rule):
+    lines = [f"--alignment={rule}"]
+    made = alignments.get(rule)
+    for name in made.option_names():
+        if getattr(made, name) is not None:
+            lines.append(f"--{name}={getattr(made, name)}")
+    if "input_distribution" in made.option_names():
+        lines.append("--input_distribution=normal")
+    parse(*lines)
+
+
+@pytest.mark.parametrize("preset", flags.preset_names())
+def test_presets(preset):
+    fv = absl_flags.FlagValues()
+    flags.define_flags(fv)
+    fv(flags.expand_presets(["train.py", f"--preset={preset}"]))
+    flags.validate(fv)
+
+
+def test_unknown_preset():
+    with pytest.raises(UsageError, match="--preset: expected one of .*Received: 'none'"):
+        flags.expand_presets(["train.py", "--preset", "none"])
+
+
+def test_flags_of_a_run_come_first(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    lines = ["--seed=3", "--load_checkpoint=elsewhere", "--load_step=4", "--layers_list=7"]
+    (tmp_path / "flags.cfg").write_text("\n".join(lines))
+    for arguments in (
+        [f"--load_checkpoint={tmp_path}", "--seed=5"],
+        ["--load_checkpoint", str(tmp_path), "--seed=5"],
+        [f"--load_checkpoint={tmp_path}/checkpoints/step-000000001", "--seed=5"],
+    ):
+        fv = absl_flags.FlagValues()
+        flags.define_flags(fv)
+        fv(flags.with_flags_of_run(["evaluate.py", *arguments]))
+        assert fv["seed"].value == 5
+        assert fv["layers_list"].value == ["7"]
+        assert fv["load_step"].value is None
+        assert fv["load_checkpoint"].value.startswith(str(tmp_path))
+    assert flags.with_flags_of_run(["evaluate.py", "--load_checkpoint=x"]) == [
+        "evaluate.py",
+        "--load_checkpoint=x",
+    ]
+
+
+def script(name: str, *arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
+    """Runs a script where an import of TensorFlow or Keras would fail."""
+    blocked = cwd / "blocked"
+    for module in ("tensorflow", "keras"):
+        (blocked / module).mkdir(parents=True, exist_ok=True)
+        (blocked / module / "__init__.py").write_text(f"raise AssertionError('{module} imported')")
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": f"{blocked}{os.pathsep}{ROOT}"},
+    )
+
+
+@pytest.mark.parametrize("name", ["train.py", "evaluate.py"])
+def test_help_needs_no_tensorflow_and_is_quick(name, tmp_path):
+    script(name, "--help", cwd=tmp_path)  # once to compile
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        shown = script(name, "--help", cwd=tmp_path)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert "--alignment" in shown.stdout and "--decay_coef_start" in shown.stdout
+    assert "imported" not in shown.stderr
+    assert min(seconds) < HELP_SECONDS * SLACK
+
+
+@pytest.mark.parametrize(
+    ("flag", "arguments"),
+    [
+        ("alternate_step_freq", ["--alignment=backprop", "--alternate_step_freq=1"]),
+        ("train_batch_size", ["--train_batch_size=many"]),
+        ("no_such_flag", ["--no_such_flag=1"]),
+        ("preset", ["--preset=none"]),
+        ("flags only", ["digits"]),
+    ],
+)
+def test_script_refuses_before_tensorflow_and_leaves_nothing(flag, arguments, tmp_path):
+    done = script("train.py", *arguments, "--workdir=run", cwd=tmp_path)
+    assert done.returncode != 0
+    assert flag in done.stderr
+    assert "Traceback" not in done.stderr and "imported" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_wants_a_checkpoint(tmp_path):
+    done = script("evaluate.py", "--load_step=3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "load_step" in done.stderr

@@ -1,0 +1,137 @@
+"""One step of the two losses, and one validation step."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_alignment import layers, optimizers
+from neural_alignment.layers import training_step
+from neural_alignment.training.step import Step, Validation
+
+RATE = 0.1
+
+
+def network(rule="symmetric") -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    x = layers.Dense(
+        6, "relu", alignment=rule, kernel_regularizer=keras.regularizers.L2(0.01), name="first"
+    )(inputs)
+    return keras.Model(inputs, layers.Dense(3, alignment=rule, name="last")(x))
+
+
+def batch(size=8):
+    draw = np.random.default_rng(0)
+    return (
+        tf.constant(draw.normal(size=(size, 5)).astype("float32")),
+        tf.constant(draw.integers(0, 3, size), tf.int32),
+    )
+
+
+def step_of(model, two=False, loss_rate=1.0, alignment_rate=1.0, **options):
+    return Step(
+        model,
+        optimizers.get("gd", learning_rate=RATE),
+        optimizers.get("gd", learning_rate=RATE) if two else None,
+        lambda step: tf.constant(loss_rate),
+        lambda step: tf.constant(alignment_rate),
+        **options,
+    )
+
+
+def by_hand(model, loss_rate=1.0, alignment_rate=1.0):
+    """The losses, and the weights after gradient descent on the total."""
+    images, labels = batch()
+    with tf.GradientTape() as tape:
+        with training_step(0, 0) as active:
+            logits = model(images, training=True)
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        ) + tf.add_n(model.losses)
+        by_layer = [value for _, value in active.losses]
+        total = loss_rate * loss + alignment_rate * tf.add_n(by_layer)
+    gradients = tape.gradient(total, model.trainable_variables)
+    weights = [
+        v.numpy() - (0.0 if g is None else RATE * g.numpy())
+        for v, g in zip(model.trainable_variables, gradients, strict=True)
+    ]
+    return [loss.numpy(), sum(map(float, by_layer)), *map(float, by_layer)], weights
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one optimizer", "two"])
+@pytest.mark.parametrize("rates", [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0)])
+def test_step_is_gradient_descent_on_both_losses(two, rates):
+    model = network()
+    measured, weights = by_hand(model, *rates)
+    step = step_of(model, two, *rates)
+    assert step.measured == (
+        "loss",
+        "alignment_loss",
+        "alignment_loss/first",
+        "alignment_loss/last",
+    )
+    got = step(*batch(), tf.constant(0))
+    np.testing.assert_allclose(got, measured, rtol=1e-6)
+    for variable, wanted in zip(model.trainable_variables, weights, strict=True):
+        np.testing.assert_allclose(variable.numpy(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["graph", "xla", "jit_compile"])
+@pytest.mark.parametrize("rule", ["mirror", "information"])
+def test_eager_graph_and_xla_agree(rule, how):
+    eager, other = network(rule), network(rule)
+    step = step_of(eager)
+    wanted = [step(*batch(), tf.constant(i)).numpy() for i in range(3)]
+    step = step_of(other, jit_compile=how == "jit_compile")
+    run = tf.function(step, jit_compile=how == "xla", autograph=False)
+    got = [run(*batch(), tf.constant(i)).numpy() for i in range(3)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    for a, b in zip(eager.trainable_variables, other.trainable_variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_micro_batches_average():
+    whole, split = network(), network()
+    wanted = step_of(whole)(*batch(), tf.constant(0))
+    got = step_of(split, micro_batches=4)(*batch(), tf.constant(0))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    for a, b in zip(whole.trainable_variables, split.trainable_variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_backprop_has_one_loss():
+    model = network(None)
+    assert step_of(model).measured == ("loss", "alignment_loss")
+    loss, alignment_loss = step_of(model)(*batch(), tf.constant(0)).numpy()
+    assert loss > 0.0 and alignment_loss == 0.0
+
+
+@pytest.mark.parametrize("rule", [None, "feedback"])
+def test_no_alignment_loss_for_the_second_optimizer(rule):
+    with pytest.raises(ValueError, match="alignment_optimizer"):
+        step_of(network(rule), two=True)
+
+
+def test_validation_counts_every_example_of_weight_one():
+    model = keras.Sequential([keras.Input((7,)), keras.layers.Identity()])
+    logits = np.random.default_rng(0).normal(size=(40, 7)).astype("float32")
+    logits[:10] = np.round(logits[:10])  # ties
+    labels = np.random.default_rng(1).integers(0, 7, 40).astype("int32")
+    weights = np.array([1.0] * 33 + [0.0] * 7, "float32")
+    loss, top1, top5, count = Validation(model)(logits, labels, weights).numpy()
+    kept = weights > 0
+    order = np.argsort(-logits, axis=1, kind="stable")
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    assert count == 33
+    assert top1 == sum(order[kept][:, 0] == labels[kept])
+    assert top5 == sum((order[kept][:, :5] == labels[kept][:, None]).any(1))
+    np.testing.assert_allclose(loss, -log_p[np.arange(40), labels][kept].sum(), rtol=1e-5)
+
+
+def test_validation_leaves_out_what_is_not_finite_in_padding():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Identity()])
+    logits = np.array([[1.0, 2.0, 3.0], [np.nan, np.nan, np.nan]], "float32")
+    values = Validation(model)(logits, np.array([2, 0], "int32"), np.array([1.0, 0.0], "float32"))
+    assert np.isfinite(values.numpy()).all()

@@ -1,0 +1,151 @@
+"""Which strategy a job gets, and one clear error where its devices are not there."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from neural_alignment.training import flags as training_flags
+from neural_alignment.training import job, strategy
+from tests.training import children
+
+
+def config(**task) -> str:
+    workers = ["127.0.0.1:1", "127.0.0.1:2"]
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", **task}})
+
+
+def test_auto_is_one_device_without_accelerators(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    made = strategy.make_strategy("auto")
+    assert isinstance(made, tf.distribute.OneDeviceStrategy)
+    assert strategy.is_chief(made) and not strategy.has_workers(made)
+    assert strategy.mean_over_workers(made, [2.0, True]) == (2.0, 1.0)
+
+
+def test_mirrored_takes_every_device():
+    made = strategy.make_strategy("mirrored")
+    assert isinstance(made, tf.distribute.MirroredStrategy)
+    assert made.num_replicas_in_sync == len(tf.config.list_logical_devices("CPU"))
+
+
+@pytest.mark.parametrize(
+    ("tpu_name", "tf_config", "expected"),
+    [("nope", None, "tpu"), (None, config(index=0), "multi_worker"), (None, None, "one_device")],
+)
+def test_auto_goes_by_what_is_given(monkeypatch, tpu_name, tf_config, expected):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if tf_config:
+        monkeypatch.setenv("TF_CONFIG", tf_config)
+    assert strategy._automatic(tpu_name) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "{", "[]", "{}", config(index=2), config(index="x"), config(type="ps", index=0),
+     json.dumps({"cluster": {"worker": ["a:1"], "ps": ["b:1"]},
+                 "task": {"type": "worker", "index": 0}})],
+)  # fmt: skip
+def test_a_wrong_cluster_is_shown(monkeypatch, value):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_CONFIG", value)
+    with pytest.raises(strategy.DeviceError, match="Expected the environment variable TF_CONFIG"):
+        strategy.make_strategy("multi_worker")
+
+
+def test_a_chief_comes_before_the_workers(monkeypatch):
+    cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    task = {"type": "worker", "index": 1}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    assert strategy._cluster() == (["a:1", "b:1", "c:1"], 2)
+
+
+@pytest.mark.parametrize("value", ["0", "x", ""])
+def test_gpus_that_are_not_there(value):
+    with pytest.raises(strategy.DeviceError, match="--gpu to be indices of the 0 GPUs"):
+        strategy.make_strategy("one_device", gpu=value)
+
+
+def test_both_builds_of_tensorflow(monkeypatch):
+    monkeypatch.setattr(strategy, "_installed", lambda package: True)
+    with pytest.raises(strategy.DeviceError, match="pip uninstall tensorflow.*tensorflow-tpu"):
+        strategy.make_strategy("tpu", tpu_name="some")
+
+
+@pytest.mark.parametrize("name", [None, "local"])
+def test_an_attached_tpu_needs_its_build(monkeypatch, name):
+    monkeypatch.setattr(strategy, "_installed", lambda package: package != "tensorflow-tpu")
+    with pytest.raises(strategy.DeviceError, match=r'pip install -e "\.\[tpu\]"'):
+        strategy.make_strategy("tpu", tpu_name=name)
+
+
+@pytest.mark.parametrize("fault", ["slow", "raises"])
+def test_a_tpu_that_cannot_be_reached(monkeypatch, fault):
+    def resolver(**arguments):
+        if fault == "slow":
+            time.sleep(30.0)
+        raise ValueError("no such node\nand more")
+
+    monkeypatch.setattr(strategy, "_installed", lambda package: False)
+    monkeypatch.setattr(strategy, "_FIND_SECONDS", 0.2)
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    began = time.monotonic()
+    with pytest.raises(strategy.DeviceError, match="could not reach the TPU 'nope'") as raised:
+        strategy.make_strategy("tpu", tpu_name="nope", tpu_zone="z", gcp_project="p")
+    assert time.monotonic() - began < 10.0
+    cause = {"slow": "no answer within", "raises": "no such node."}[fault]
+    assert cause in str(raised.value) and "\n" not in str(raised.value)
+    assert "--tpu_zone" in str(raised.value)
+
+
+def test_the_script_says_so_in_one_line(tmp_path):
+    flag_list = ["--strategy=tpu", "--tpu_name=nope", f"--workdir={tmp_path / 'run'}"]
+    ended = children.run(tmp_path, "train.py", flag_list)
+    assert ended.code == 1
+    lines = [line for line in ended.errors.splitlines() if "could not reach the TPU" in line]
+    assert len(lines) == 1 and "Traceback" not in ended.errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_errors_of_collectives_are_of_workers_only_where_there_are_some(monkeypatch):
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    error = tf.errors.UnavailableError(None, None, "connection reset")
+    with pytest.raises(tf.errors.UnavailableError), strategy.worker_errors(one):
+        raise error
+    monkeypatch.setattr(strategy, "has_workers", lambda made: True)
+    with (
+        pytest.raises(strategy.DeviceError, match="another worker ended.*same command"),
+        strategy.worker_errors(one),
+    ):
+        raise error
+    with pytest.raises(tf.errors.InvalidArgumentError), strategy.worker_errors(one):
+        raise tf.errors.InvalidArgumentError(None, None, "this worker's own")
+
+
+class Devices:
+    """So many replicas of nothing."""
+
+    def __init__(self, replicas):
+        self.num_replicas_in_sync = replicas
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--train_batch_size=30"], "--train_batch_size: expected a multiple of the 8 devices"),
+        (["--train_batch_size=32", "--minibatch_size=4"], "--minibatch_size: expected a multiple"),
+        (["--jit_compile"], "--jit_compile: expected one device or a TPU"),
+    ],
+)
+def test_flags_that_do_not_go_with_so_many_devices(given, message):
+    fv = flags.FlagValues()
+    training_flags.define_flags(fv)
+    fv(["train", *given])
+    job._check_devices(fv, Devices(1))
+    with pytest.raises(training_flags.UsageError, match=message):
+        job._check_devices(fv, Devices(8))
