@@ -40,11 +40,12 @@ PRESETS = (
     "digits_feedback",
 )
 # The convolutional net trains for a quarter of the preset's epochs, with the drop moved to match.
-# J's rate is lower than the presets' and warms up: while B is still random, full steps kill the
-# ReLUs.
+# J's rate is lower than the presets' and warms up, and gradients are clipped: those of the first
+# convolution, sums over positions, outrun B otherwise, and the weights run away.
 _LENET5_EPOCHS = 0.25
 _LENET5_RATE = 0.01
 _LENET5_WARMUP = 2.0
+_LENET5_CLIP = 0.5
 
 # What the table says of a preset's settings; the rest is in its file.
 _SHOWN = (
@@ -100,6 +101,7 @@ def job_flags(
         fv["drops"].value = [str(float(drop) * _LENET5_EPOCHS) for drop in drops]
         fv["learning_rate"].value = _LENET5_RATE
         fv["warmup_epochs"].value = _LENET5_WARMUP
+        fv["grad_clip"].value, fv["grad_clipping_value"].value = True, _LENET5_CLIP
     fv(["digits", *more])
     training_flags.validate(fv)
     return fv

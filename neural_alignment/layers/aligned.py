@@ -6,6 +6,7 @@ import abc
 import contextlib
 import dataclasses
 import hashlib
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -113,15 +114,17 @@ def _independent(initializer: Any, salt: str) -> Any:
 
 def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
     """A random number that tells layers apart, and a count of steps from 0."""
-    drawn = keras.random.randint((1,), 0, 2**31 - 1, dtype="int32")
-    return tf.cast(tf.concat([drawn, tf.zeros((1,), "int32")], 0), dtype or "int32")
+    # Python's generator, as Keras's initializers: `keras.utils.set_random_seed` sets it in every
+    # version, Keras's own global one only in the newer.
+    return tf.constant([random.randrange(2**31 - 1), 0], dtype or "int32")
 
 
 def _after(inputs: tf.Tensor, variables: dict[str, tf.Tensor]) -> tf.Tensor:
     """The inputs, made to wait until the variables are read.
 
-    A tied gradient need not depend on the variable that it updates, and the graph optimizer may
-    drop the order between a read and an update; the package's own step has a barrier instead.
+    A gradient, a tied one or amp's, need not depend on the variable that it updates, and the graph
+    optimizer may drop the order between a read and an update; the package's own step has a barrier
+    instead.
     """
     with tf.control_dependencies(list(variables.values())):
         return tf.identity(inputs)
@@ -199,7 +202,7 @@ class Aligned:
         seed, variables = self._noise_seed(training), self._rule_tensors()
         forward_kernel = tf.convert_to_tensor(self.kernel)
         backward_kernel = self.alignment.backward_kernel(forward_kernel, variables, seed)
-        if self.alignment.tie_grad and getattr(_active, "step", None) is None:
+        if getattr(_active, "step", None) is None:
             inputs = _after(inputs, variables)
         projection = two_kernels(
             self.linear(),
@@ -315,4 +318,3 @@ def aligned_layers(model: keras.Model) -> list[Aligned]:
         for layer in model._flatten_layers(include_self=False)
         if isinstance(layer, Aligned) and layer.alignment is not None
     ]
-

@@ -1,9 +1,9 @@
 """Matmul and convolution with a forward and a backward kernel: the package's only custom gradients.
 
-    y  = x W             forward, with the forward kernel W
-    dx = dy B^T          the error goes back through the backward kernel B
-    dW = x^T dy          as in backpropagation
-    dB = dW if tie_grad else none
+y  = x W             forward, with the forward kernel W
+dx = dy B^T          the error goes back through the backward kernel B
+dW = x^T dy          as in backpropagation
+dB = dW if tie_grad else none
 """
 
 from __future__ import annotations

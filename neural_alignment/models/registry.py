@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import inspect
+import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +80,9 @@ def options(name: str) -> tuple[str, ...]:
     Raises:
         ValueError: no such model.
     """
-    builder, fixed = _builder(name)
-    return tuple(o for o in inspect.signature(builder).parameters if o not in fixed)
+    builder, fixed = _entry(name)
+    known = inspect.signature(builder).parameters if callable(builder) else _arguments(builder)
+    return tuple(option for option in known if option not in fixed)
 
 
 def get(name: str, **kwargs: Any) -> keras.Model:
@@ -111,12 +115,28 @@ def get(name: str, **kwargs: Any) -> keras.Model:
     return builder(**fixed, **kwargs)
 
 
-def _builder(name: str) -> tuple[Builder, dict[str, Any]]:
+def _arguments(builder: str) -> list[str]:
+    """The arguments of a builder, read off its source: importing it would import TensorFlow."""
+    module, _, function = builder.partition(":")
+    source = pathlib.Path(importlib.util.find_spec(module).origin).read_text()
+    (found,) = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    return [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)]
+
+
+def _entry(name: str) -> tuple[Builder | str, dict[str, Any]]:
     if name not in _BUILDERS:
         close = difflib.get_close_matches(str(name), names(), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"Expected a model: {', '.join(names())}. Received: {name!r}{hint}.")
-    builder, fixed = _BUILDERS[name]
+    return _BUILDERS[name]
+
+
+def _builder(name: str) -> tuple[Builder, dict[str, Any]]:
+    builder, fixed = _entry(name)
     if isinstance(builder, str):
         module, _, function = builder.partition(":")
         builder = getattr(importlib.import_module(module), function)

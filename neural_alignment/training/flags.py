@@ -62,8 +62,7 @@ def _define_job(fv: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "preset",
         None,
-        f"published setting to start from, one of: {', '.join(preset_names())}; "
-        "flags after it win",
+        f"published setting to start from, one of: {', '.join(preset_names())}; flags after it win",
         flag_values=fv,
     )
     flags.DEFINE_integer("seed", 0, "seed of everything random", 0, 2**31 - 1, flag_values=fv)
@@ -111,7 +110,10 @@ def _define_data_and_model(fv: flags.FlagValues) -> None:
     )
     flags.DEFINE_boolean("augment", None, "crop and flip CIFAR's training images", flag_values=fv)
     flags.DEFINE_integer(
-        "max_bad_records", None, "corrupt images to leave out before it is an error", 0,
+        "max_bad_records",
+        None,
+        "corrupt images to leave out before it is an error",
+        0,
         flag_values=fv,
     )
     flags.DEFINE_integer(
@@ -165,7 +167,9 @@ MODEL_FLAGS = (
 
 def _define_rule(fv: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "alignment", None, f"learning rule: backprop, {', '.join(alignments.names())}",
+        "alignment",
+        None,
+        f"learning rule: backprop, {', '.join(alignments.names())}",
         flag_values=fv,
     )
     for name, field in rule_options().items():
@@ -195,11 +199,12 @@ def _define_schedule(name: str, fv: flags.FlagValues) -> None:
     flags.DEFINE_float(
         f"{name}_cycle", None, f"epochs of {name}'s triangular cycle", flag_values=fv
     )
-    flags.DEFINE_float(
-        f"{name}_schedule_rate", 0.0, f"growth of {name} an epoch", flag_values=fv
-    )
+    flags.DEFINE_float(f"{name}_schedule_rate", 0.0, f"growth of {name} an epoch", flag_values=fv)
     flags.DEFINE_enum(
-        f"{name}_schedule_type", None, ("linear", "exponential"), f"growth of {name}",
+        f"{name}_schedule_type",
+        None,
+        ("linear", "exponential"),
+        f"growth of {name}",
         flag_values=fv,
     )
 
@@ -216,7 +221,9 @@ def _define_optimizers(fv: flags.FlagValues) -> None:
     )
     for prefix, of in (("", "the loss"), ("alignment_", "the alignment loss")):
         flags.DEFINE_float(
-            f"{prefix}learning_rate", 0.02 if not prefix else 0.001, f"learning rate for {of}",
+            f"{prefix}learning_rate",
+            0.02 if not prefix else 0.001,
+            f"learning rate for {of}",
             flag_values=fv,
         )
         flags.DEFINE_boolean(
@@ -239,18 +246,27 @@ def _define_optimizers(fv: flags.FlagValues) -> None:
             f"{prefix}manual_lr", False, "one drop, `drop`, after `boundary_step`", flag_values=fv
         )
         flags.DEFINE_integer(
-            f"{prefix}drop", 0, "number of the drop before the boundary step: rate x 0.1^drop", 0,
+            f"{prefix}drop",
+            0,
+            "number of the drop before the boundary step: rate x 0.1^drop",
+            0,
             flag_values=fv,
         )
         flags.DEFINE_integer(
-            f"{prefix}boundary_step", None, "last step before the rate drops once more", 0,
+            f"{prefix}boundary_step",
+            None,
+            "last step before the rate drops once more",
+            0,
             flag_values=fv,
         )
     flags.DEFINE_integer("base_batch_size", 256, "that learning rates are for", 1, flag_values=fv)
     flags.DEFINE_boolean("grad_clip", False, "clip gradients", flag_values=fv)
     flags.DEFINE_float("grad_clipping_value", 1.0, "bound of clipping", flag_values=fv)
     flags.DEFINE_enum(
-        "grad_clipping_method", "norm", ("value", "norm"), "each value, or the global norm",
+        "grad_clipping_method",
+        "norm",
+        ("value", "norm"),
+        "each value, or the global norm",
         flag_values=fv,
     )
     for which, of in (("global", "the loss"), ("alignment", "the alignment loss")):
@@ -258,15 +274,23 @@ def _define_optimizers(fv: flags.FlagValues) -> None:
             f"use_noisy_{which}_opt", False, f"noisy updates of {of}'s optimizer", flag_values=fv
         )
         flags.DEFINE_enum(
-            f"noisy_{which}_opt_distribution", None, ("normal", "uniform"),
-            "of its noise (default: noisy_opt_distribution)", flag_values=fv,
+            f"noisy_{which}_opt_distribution",
+            None,
+            ("normal", "uniform"),
+            "of its noise (default: noisy_opt_distribution)",
+            flag_values=fv,
         )
         flags.DEFINE_float(
-            f"noisy_{which}_opt_variance", None, "of its noise (default: noisy_opt_variance)",
+            f"noisy_{which}_opt_variance",
+            None,
+            "of its noise (default: noisy_opt_variance)",
             flag_values=fv,
         )
     flags.DEFINE_enum(
-        "noisy_opt_distribution", "normal", ("normal", "uniform"), "of the noise of updates",
+        "noisy_opt_distribution",
+        "normal",
+        ("normal", "uniform"),
+        "of the noise of updates",
         flag_values=fv,
     )
     flags.DEFINE_float("noisy_opt_variance", 1.0, "of the noise, times the rate", flag_values=fv)
@@ -282,7 +306,9 @@ def _define_timing(fv: flags.FlagValues) -> None:
         "alternate_step_freq", None, "loss steps after each alignment step", 1, flag_values=fv
     )
     flags.DEFINE_boolean(
-        "constant_rate", True, "loss_rate and alignment_rate stay; else x0.1 at 30, 60, 80",
+        "constant_rate",
+        True,
+        "loss_rate and alignment_rate stay; else x0.1 at 30, 60, 80",
         flag_values=fv,
     )
 
@@ -301,7 +327,10 @@ def _define_devices(fv: flags.FlagValues) -> None:
     flags.DEFINE_string("tpu_zone", None, "zone of the TPU", flag_values=fv)
     flags.DEFINE_string("gcp_project", None, "project of the TPU", flag_values=fv)
     flags.DEFINE_integer(
-        "iterations_per_loop", 100, "most steps between two looks at the clock and at signals", 1,
+        "iterations_per_loop",
+        100,
+        "most steps between two looks at the clock and at signals",
+        1,
         flag_values=fv,
     )
     flags.DEFINE_enum(
@@ -391,6 +420,7 @@ def validate(fv: flags.FlagValues) -> None:
         UsageError: names the flag, what it expects and what came.
     """
     _check_names(fv)
+    _check_taken(fv)
     _check_ranges(fv)
     _check_rule(fv)
     _check_timing(fv)
@@ -420,6 +450,20 @@ def _check_names(fv: flags.FlagValues) -> None:
         value = fv[flag].value
         if value is not None and value not in known:
             _refuse(flag, f"one of {', '.join(known)}", value)
+
+
+def _check_taken(fv: flags.FlagValues) -> None:
+    """Refuses flags that the data set or the model has no use for."""
+    for kind, names, options in (
+        ("data set", DATA_FLAGS, data.options(fv["dataset"].value)),
+        ("model", MODEL_FLAGS, models.options(fv["model"].value)),
+    ):
+        chosen = fv["dataset" if kind == "data set" else "model"].value
+        valid = [flag for flag in names if flag in options]
+        for flag in names:
+            if fv[flag].value is not None and flag not in valid:
+                takes = ", ".join(valid) or "none of them"
+                _refuse(flag, f"a flag that the {kind} {chosen} takes ({takes})", fv[flag].value)
 
 
 def _numbers(fv: flags.FlagValues, flag: str) -> list[float]:

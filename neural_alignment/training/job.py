@@ -65,10 +65,12 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
     chief = is_chief(strategy)
     console = rich.console.Console(quiet=not chief)
     dataset = load_dataset(fv)
-    model_options(fv)
     _check_devices(fv, strategy)
     plan = _plan(fv)
     workdir = run_directory(fv)
+    loaded = fv["load_checkpoint"].value
+    if loaded is not None:
+        loaded = checkpoints.find(loaded, fv["load_step"].value)
     given = flag_lines(fv)
     with contextlib.ExitStack() as stack:
         # An existing run is locked and compared before a model is built; a new one is made after
@@ -93,10 +95,9 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
         console.print(_summary(fv, trainer, workdir), highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
-        elif fv["load_checkpoint"].value is not None:
-            prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
-            trainer.load_weights(prefix)
-            console.print(f"weights from {prefix}", highlight=False, soft_wrap=True)
+        elif loaded is not None:
+            trainer.load_weights(loaded)
+            console.print(f"weights from {loaded}", highlight=False, soft_wrap=True)
         with contextlib.closing(progress):
             row = trainer.fit()
         console.print(final_table(row, metrics.kernel_metrics(trainer.model)))
@@ -127,7 +128,6 @@ def _evaluate(fv: Flags, strategy: Any) -> dict[str, float]:
     console = rich.console.Console(quiet=not is_chief(strategy))
     prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
     dataset = load_dataset(fv)
-    model_options(fv)
     with strategy.scope():
         model = build_model(fv, dataset)
     checkpoints.assign(prefix, model_variables(model), within="model/")
@@ -218,12 +218,12 @@ def load_dataset(fv: Flags) -> data.Dataset:
         The data set.
 
     Raises:
-        UsageError: a flag it has no use for, data that are damaged or not what they should be, or
+        UsageError: data that are damaged or not what they should be, or
             a batch larger than the data set.
         FileNotFoundError: no data there.
     """
     name = fv["dataset"].value
-    given = _given(fv, DATA_FLAGS, data.options(name), f"the data set {name}")
+    given = _given(fv, DATA_FLAGS)
     try:
         dataset = data.get(name, **given)
     except ValueError as error:
@@ -243,29 +243,16 @@ def model_options(fv: Flags) -> dict[str, Any]:
 
     Returns:
         Option name to value.
-
-    Raises:
-        UsageError: a flag that the model has no use for.
     """
-    name = fv["model"].value
-    given = _given(fv, MODEL_FLAGS, models.options(name), f"the model {name}")
+    given = _given(fv, MODEL_FLAGS)
     for flag in LIST_FLAGS:
         if flag in given:
             given[flag] = tuple(int(size) for size in given[flag])
     return given
 
 
-def _given(fv: Flags, names: Sequence[str], valid: Sequence[str], what: str) -> dict[str, Any]:
-    """The flags that were given, all of which must be valid."""
-    given = {name: fv[name].value for name in names if fv[name].value is not None}
-    for name, value in given.items():
-        if name not in valid:
-            known = ", ".join(f"--{flag}" for flag in names if flag in valid) or "none"
-            raise UsageError(
-                f"--{name}: expected a flag that {what} takes, of which there are: {known}. "
-                f"Received: {value!r}"
-            )
-    return given
+def _given(fv: Flags, names: Sequence[str]) -> dict[str, Any]:
+    return {name: fv[name].value for name in names if fv[name].value is not None}
 
 
 def make_rule(fv: Flags, steps_per_epoch: int) -> alignments.Alignment | None:

@@ -372,8 +372,7 @@ class Trainer:
     def _means(self, sums: np.ndarray) -> dict[str, float]:
         steps = (self.global_step - 1) % self.steps_per_epoch + 1
         return {
-            name: float(value) / steps
-            for name, value in zip(self.step.measured, sums, strict=True)
+            name: float(value) / steps for name, value in zip(self.step.measured, sums, strict=True)
         }
 
     def _end_epoch(self, epoch: int) -> dict[str, float]:
@@ -501,11 +500,9 @@ def model_variables(model: keras.Model) -> dict[str, Any]:
 def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
     """Cuts every batch in equal parts, one for each replica of this worker, in order."""
     if parts > 1:
+
         def cut(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return tuple(
-                tf.reshape(x, (parts, x.shape[0] // parts, *x.shape[1:])) for x in tensors
-            )
+            return tuple(tf.reshape(x, (parts, x.shape[0] // parts, *x.shape[1:])) for x in tensors)
 
         batches = batches.map(cut).unbatch()
     return batches.prefetch(tf.data.AUTOTUNE)
-

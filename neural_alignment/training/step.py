@@ -57,9 +57,7 @@ class Step:
         self._clip = clip
         self._micro_batches = micro_batches
         self._seed = seed
-        self._paths = [
-            layer.path for layer in aligned_layers(model) if layer.alignment.has_loss
-        ]
+        self._paths = [layer.path for layer in aligned_layers(model) if layer.alignment.has_loss]
         if alignment_optimizer is not None and not self._paths:
             raise ValueError(
                 "Expected a layer with an alignment loss for the alignment_optimizer. "
@@ -68,9 +66,15 @@ class Step:
         self.optimizers = [optimizer] + [alignment_optimizer] * (alignment_optimizer is not None)
         for each in self.optimizers:
             each.build(model.trainable_variables)
+        self._statistics = [
+            variable
+            for layer in model._flatten_layers(include_self=False)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
         self._compute = self._gradients
         if jit_compile:
-            self._compute = tf.function(self._gradients, jit_compile=True)
+            self._compute = tf.function(self._gradients, jit_compile=True, autograph=False)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -90,7 +94,18 @@ class Step:
         """
         gradients, measured = self._compute(images, labels, global_step)
         apply_gradients(gradients, self.optimizers, self.model.trainable_variables, self._clip)
+        self._average_statistics()
         return measured
+
+    def _average_statistics(self) -> None:
+        """Gives BatchNorm's moving statistics, which each replica updates alone, their mean."""
+        context = tf.distribute.get_replica_context()
+        if not self._statistics or context is None or context.num_replicas_in_sync == 1:
+            return
+        values = [tf.identity(variable) for variable in self._statistics]
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+        for variable, mean in zip(self._statistics, means, strict=True):
+            variable.assign(mean)
 
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor) -> Any:
         size = images.shape[0] // self._micro_batches

@@ -14,6 +14,7 @@ import tensorflow as tf
 from neural_alignment import alignments, data, optimizers
 from neural_alignment.layers import Conv2D, Dense
 from neural_alignment.layers.aligned import aligned_layers, training_step
+from neural_alignment.models.normalization import BatchNormalization
 from neural_alignment.optimizers.optimizers import Clip
 from neural_alignment.training.loop import Plan, Trainer
 from neural_alignment.training.step import Step
@@ -105,6 +106,27 @@ def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
     return {f"noise_{step}": np.stack(losses(tf.constant(step))) for step in range(2)}
 
 
+def statistics(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """BatchNorm's moving statistics of each replica of this process, after a step at rate 0."""
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        x = inputs = keras.Input((8, 8, 1))
+        normalization = BatchNormalization()
+        x = keras.layers.Flatten()(normalization(Conv2D(4, 3)(x)))
+        model = keras.Model(inputs, Dense(10)(x))
+        optimizer = optimizers.get("gd", learning_rate=0.0)
+        step = Step(model, optimizer, None, lambda step: 1.0, lambda step: 1.0)
+        plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH)
+        trainer = Trainer(model, step, data.get("digits"), plan, strategy)
+    trainer.total_steps = 1
+    logs = trainer.fit()
+    found = {"bn/val_top1": np.asarray(logs["val_top1"])}
+    for variable in (normalization.moving_mean, normalization.moving_variance):
+        copies = strategy.experimental_local_results(variable.value)
+        found[f"bn/{variable.name}"] = np.stack([np.asarray(copy) for copy in copies])
+    return found
+
+
 def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: str = "") -> None:
     """Writes FOLDER/KIND.npz for each kind of strategy.
 
@@ -129,7 +151,7 @@ def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: s
             strategy = tf.distribute.MirroredStrategy(devices)
         else:
             strategy = make_strategy(kind)
-        values = train(strategy, convolutions) | noise(strategy)
+        values = train(strategy, convolutions) | noise(strategy) | statistics(strategy)
         chief = "" if is_chief(strategy) else "_other"
         np.savez(folder / f"{kind}{chief}.npz", **values)
     sys.stdout.flush()

@@ -5,7 +5,6 @@ import pathlib
 import re
 import resource
 import shutil
-import signal
 
 import pytest
 from absl import flags
@@ -85,15 +84,15 @@ class FileSizes:
 
 
 @pytest.mark.parametrize(("most", "what"), [(30_000, "the checkpoint of step"), (200, "flags.cfg")])
-def test_no_space_left(tmp_path, straight, most, what):
-    workdir = tmp_path / "run"
-    assert train(workdir, "--max_epochs=1").code == 0
-    before = {path.name: path.read_bytes() for path in (workdir / "checkpoints").iterdir()}
-    assert_failed(train(workdir, prepare=FileSizes(most).limit), "could not write", what, "space")
-    assert before == {path.name: path.read_bytes() for path in (workdir / "checkpoints").iterdir()}
+def test_no_space_left(copy, straight, most, what):
+    for path in (copy / "checkpoints").glob(f"step-{STEPS:09d}.*"):
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in (copy / "checkpoints").iterdir()}
+    assert_failed(train(copy, prepare=FileSizes(most).limit), "could not write", what, "space")
+    assert before == {path.name: path.read_bytes() for path in (copy / "checkpoints").iterdir()}
     if "checkpoint" in what:
-        assert train(workdir).code == 0
-        assert (workdir / "metrics.csv").read_text() == (straight / "metrics.csv").read_text()
+        assert train(copy).code == 0
+        assert (copy / "metrics.csv").read_text() == (straight / "metrics.csv").read_text()
 
 
 def test_a_loss_that_is_not_finite(tmp_path):
@@ -119,7 +118,7 @@ def test_changed_flags_are_refused(copy):
 def test_weights_of_another_run(copy, straight, tmp_path):
     last = (straight / "metrics.csv").read_text().splitlines()[-1].split(",")
     other = tmp_path / "other"
-    more = [f"--load_checkpoint={straight}", "--validate_first", "--max_epochs=1"]
+    more = [f"--load_checkpoint={straight}", "--validate_first", "--train_epochs=0.05"]
     ended = train(other, *more)
     assert ended.code == 0, ended.errors
     assert f"weights from {straight}/checkpoints/step-{STEPS:09d}" in ended.output
@@ -177,6 +176,3 @@ def test_a_workdir_that_is_a_file(tmp_path):
 def test_stale_lock_is_taken_over(copy):
     (copy / "lock").write_text("1\n")
     assert train(copy).code == 0
-    killed = train(copy.with_name("new"), prepare=children.Signal(signal.SIGKILL, "steps").arm)
-    assert killed.code == -signal.SIGKILL
-    assert train(copy.with_name("new"), "--max_epochs=1").code == 0

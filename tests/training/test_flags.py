@@ -116,6 +116,9 @@ WRONG = [
         ],
     ),
     # combinations without sense
+    ("augment", ["--augment"]),
+    ("data_dir", ["--dataset=digits", "--data_dir=data"]),
+    ("num_train", ["--dataset=cifar10", "--num_train=100"]),
     ("alternate_step_freq", ["--alternate_step_freq=1"]),
     ("alternate_step_freq", ["--alignment=backprop", "--alternate_step_freq=1"]),
     ("alternate_step_freq", ["--alignment=feedback", "--alternate_step_freq=1"]),

@@ -66,7 +66,7 @@ def all_with_convolutions(tmp_path_factory):
 
 
 def _compare(one, other):
-    names = [name for name in one if not name.startswith("noise")]
+    names = [name for name in one if not name.startswith(("noise", "bn/"))]
     assert {f"logs/{name}" for name in ("loss", "alignment_loss", "val_loss")} <= set(names)
     assert any(name.startswith("optimizer_1/") for name in names)
     for name in names:
@@ -96,6 +96,18 @@ def test_eight_devices_and_two_workers(many, kind):
 @pytest.mark.parametrize("kind", ["mirrored_8", "multi_worker", "multi_worker_other"])
 def test_eight_devices_and_two_workers_with_convolutions(all_with_convolutions, kind):
     _compare(all_with_convolutions["one_device"], all_with_convolutions[kind])
+
+
+def test_moving_statistics_are_the_mean_over_replicas(many):
+    for kind in ("mirrored_8", "multi_worker", "multi_worker_other"):
+        for name in ("bn/moving_mean", "bn/moving_variance"):
+            copies = many[kind][name]
+            np.testing.assert_array_equal(copies, np.broadcast_to(copies[:1], copies.shape))
+        # The mean of the parts' means is the mean of the whole; variances are the parts' own.
+        expected = many["one_device"]["bn/moving_mean"][0]
+        np.testing.assert_allclose(many[kind]["bn/moving_mean"][0], expected, **CLOSE)
+    first, other = many["multi_worker"], many["multi_worker_other"]
+    np.testing.assert_array_equal(first["bn/moving_variance"], other["bn/moving_variance"])
 
 
 def test_noise_differs_between_replicas_and_is_the_same_on_every_run(many):
