@@ -107,7 +107,7 @@ def _digits_benchmark(folder, *flags):
 def test_rules_follow_backprop_and_feedback_does_not(tmp_path):
     found = _digits_benchmark(tmp_path, "--image_size=16", "--jpeg_size=32", "--parallel=2")
     top1 = {rule: float(row["top-1 %"]) for rule, row in found.items()}
-    assert top1["backprop"] > 60.0
+    assert top1["backprop"] > 80.0
     for rule in ("symmetric", "activation", "kolen_pollack"):
         assert top1[rule] > top1["backprop"] - 15.0
         assert top1[rule] > top1["feedback"]
