@@ -19,7 +19,7 @@ from absl import logging
 
 from neural_alignment.data import preprocessing as preprocess
 from neural_alignment.data import tfds, tfrecords
-from neural_alignment.data.dataset import Dataset, check_train_arguments, shard_size
+from neural_alignment.data.dataset import Dataset, check_train_arguments, finish, shard_size
 from neural_alignment.data.tfrecords import LAYOUTS, Shard
 from neural_alignment.lazy import tf
 
@@ -161,7 +161,7 @@ class ImageNet(Dataset):
             records = _part(records, batch_size, size, index)
         examples = self._examples(records, "train", key)
         batches = examples.batch(size, drop_remainder=True).map(self._settle("train"))
-        return _finish(batches)
+        return finish(batches)
 
     def validation(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Every validation example once, in a fixed order; see `Dataset.validation`."""
@@ -174,7 +174,7 @@ class ImageNet(Dataset):
         if rest and rest <= index * size:  # this shard's part of the last batch is empty
             empty = [tf.zeros([0, *part.shape[1:]], part.dtype) for part in batches.element_spec]
             batches = batches.concatenate(tf.data.Dataset.from_tensors(tuple(empty)))
-        return _finish(batches.map(self._settle("validation")))
+        return finish(batches.map(self._settle("validation")))
 
     def _records(self, split: str, order: np.ndarray) -> tf.data.Dataset:
         # (number of the shard, index in it, serialised record; "" for one that cannot be read)
@@ -532,13 +532,6 @@ def _part(records: tf.data.Dataset, batch_size: int, size: int, index: int) -> t
     if size == batch_size:
         return records
     return records.filter(lambda place, _: place % batch_size // size == index)
-
-
-def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _ordinal(number: int) -> str:
