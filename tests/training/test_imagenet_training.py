@@ -37,6 +37,7 @@ def _flags(data_dir, workdir):
         f"--train_batch_size={BATCH}",
         "--eval_batch_size=36",
         "--train_epochs=1",
+        "--iterations_per_loop=1",  # a signal in the third step stops there, however fast they are
         f"--workdir={workdir}",
     ]
 
