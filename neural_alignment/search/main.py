@@ -6,11 +6,11 @@ from pathlib import Path
 
 from absl import app, flags
 
+from neural_alignment.lock import FileLock, LockedError
 from neural_alignment.search import devices
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import plan as plans
 from neural_alignment.search.forkserver import ForkServer
-from neural_alignment.search.lock import DirectoryLock, LockedError
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
@@ -74,11 +74,9 @@ def _search(plan: Plan) -> int:
     store = Store(Path(fv.searchdir))
     plans.check(store, plan)
     store.create()
-    lock = DirectoryLock(store.directory)
-    dead = lock.acquire()
-    try:
-        if dead:
-            console.print(f"Taking over from a search that died (pid {dead}).")
+    with FileLock(store.directory / "search.lock", "searchdir") as lock:
+        if lock.dead_holder:
+            console.print(f"Taking over from a search that died (pid {lock.dead_holder}).")
         store.read()
         if store.damage:
             console.print(f"{store.damage} Its trial is recovered from its own file.")
@@ -88,8 +86,6 @@ def _search(plan: Plan) -> int:
             run(fv.trials)
         best = report.write_best(plan, store)
         report.show(plan, store, console)
-    finally:
-        lock.release()
     if best is None:
         console.print(f"No trial succeeded; the trials' output is in {store.trials_directory}.")
         return 1

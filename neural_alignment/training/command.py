@@ -44,6 +44,7 @@ def _run(job_name: str) -> int:
     import tensorflow as tf
 
     from neural_alignment.data.imagenet import describe_error
+    from neural_alignment.lock import LockedError
     from neural_alignment.training import job
     from neural_alignment.training.checkpoints import CheckpointError
     from neural_alignment.training.loop import DivergenceError, InterruptedRun
@@ -64,7 +65,14 @@ def _run(job_name: str) -> int:
     except KeyboardInterrupt:
         _say("interrupted between steps. Run the same command again to go on.", INTERRUPTED)
         return INTERRUPTED
-    except (CheckpointError, DeviceError, DivergenceError, OSError, RunDirectoryError) as error:
+    except (
+        CheckpointError,
+        DeviceError,
+        DivergenceError,
+        LockedError,
+        OSError,
+        RunDirectoryError,
+    ) as error:
         return _say(error, FAILED)
     except tf.errors.OpError as error:
         message = describe_error(error)

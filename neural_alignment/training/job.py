@@ -12,6 +12,7 @@ import rich.console
 from absl import flags
 
 from neural_alignment import alignments, data, models, optimizers
+from neural_alignment.lock import FileLock
 from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training import checkpoints, metrics
 from neural_alignment.training.callbacks import TensorBoardScalars
@@ -26,7 +27,7 @@ from neural_alignment.training.flags import (
     has_alignment_loss,
 )
 from neural_alignment.training.loop import Evaluator, Plan, Trainer, model_variables
-from neural_alignment.training.run_directory import Lock, check_flags, write_flags
+from neural_alignment.training.run_directory import check_flags, write_flags
 from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import (
     compiles_itself,
@@ -50,7 +51,8 @@ def train(fv: Flags) -> dict[str, float]:
     Raises:
         UsageError: flags that do not fit the data set, the model or the devices.
         DeviceError: devices that are not there, or a worker that was lost.
-        RunDirectoryError: the run directory is in use, or holds a run with other flags.
+        LockedError: the run directory is in use.
+        RunDirectoryError: it holds a run with other flags.
         DivergenceError: a loss became NaN or infinite.
         InterruptedRun: a signal came; the run is saved.
         CheckpointError: a checkpoint cannot be written, or none is whole.
@@ -75,12 +77,13 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         # An existing run is locked and compared before a model is built; a new one is made after
         # that, so that flags which fit no model leave nothing behind.
+        lock = FileLock(workdir / "lock", "workdir")
         if chief and workdir.exists():
-            stack.enter_context(Lock(workdir))
+            stack.enter_context(lock)
             check_flags(workdir, given)
         trainer = make_trainer(fv, dataset, plan, strategy)
         if chief and not workdir.exists():
-            stack.enter_context(Lock(workdir))
+            stack.enter_context(lock)
         if chief:
             write_flags(workdir, given)
         trainer.keep_in(workdir)

@@ -1,14 +1,12 @@
-"""The run directory: who uses it, with which flags, and its table of metrics."""
+"""The run directory: the flags it was started with, and its tables of metrics."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 from neural_alignment.training.flags import TRAIN_EPOCHS
@@ -41,48 +39,7 @@ METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_to
 
 
 class RunDirectoryError(RuntimeError):
-    """A run directory that is in use, of a run with other flags, or cannot be read or written."""
-
-
-class Lock:
-    """Keeps other processes out of a run directory while this one uses it.
-
-    The kernel drops the lock when its process ends, however it ends, so a stale one is taken over.
-
-    Args:
-        folder: the run directory, local.
-    """
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self._path = folder / "lock"
-        self._file: io.TextIOWrapper | None = None
-
-    def __enter__(self) -> Lock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise RunDirectoryError(
-                f"{self._path.parent} is in use by the process with pid {holder}. Wait for it, "
-                "end it, or give another --workdir."
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.truncate(0)
-        self._file.close()
+    """A run directory of a run with other flags, or that cannot be read or written."""
 
 
 def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:

@@ -3,15 +3,12 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from neural_alignment.search import plan as plans
-from neural_alignment.search.lock import DirectoryLock, LockedError
 from neural_alignment.search.store import Store, StoreError
-from tests.search.support import ENVIRONMENT, fake_space, make_plan, record
+from tests.search.support import fake_space, make_plan, record
 
 
 def filled(directory, number=3):
@@ -88,26 +85,3 @@ def test_a_search_that_is_not_the_same_is_refused_with_the_difference(tmp_path):
     other["parameters"][0]["high"] = 2.0
     with pytest.raises(StoreError, match="flags.z was None and is 1.*x.high was 1.0 and is 2.0"):
         plans.check(store, make_plan(other))
-
-
-def test_the_lock_names_its_owner(tmp_path):
-    first = DirectoryLock(tmp_path)
-    assert first.acquire() is None
-    script = (
-        "import pathlib, sys; from neural_alignment.search.lock import *\n"
-        "try:\n    DirectoryLock(pathlib.Path(sys.argv[1])).acquire()\n"
-        "except LockedError as error:\n    sys.exit(str(error))"
-    )
-    code = [sys.executable, "-c", script, str(tmp_path)]
-    ended = subprocess.run(code, env=ENVIRONMENT, capture_output=True, text=True)
-    assert ended.returncode == 1 and f"pid {os.getpid()}" in ended.stderr
-    with pytest.raises(LockedError, match="in use by another search"):
-        DirectoryLock(tmp_path).acquire()
-    first.release()
-    # A process that ends without releasing leaves its pid behind.
-    ended = subprocess.run(code, env=ENVIRONMENT, capture_output=True, text=True)
-    assert ended.returncode == 0
-    dead = int((tmp_path / "search.lock").read_text())
-    second = DirectoryLock(tmp_path)
-    assert second.acquire() == dead
-    second.release()

@@ -1,16 +1,13 @@
-"""The run directory: its lock, its flags, its tables."""
+"""The run directory: its flags, its tables."""
 
 import errno
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from neural_alignment.training import run_directory
 from neural_alignment.training.run_directory import (
-    Lock,
     RunDirectoryError,
     Table,
     check_flags,
@@ -18,33 +15,7 @@ from neural_alignment.training.run_directory import (
 )
 
 ROOT = pathlib.Path(__file__).parents[2]
-HOLD = """
-import pathlib, sys, time
-from neural_alignment.training.run_directory import Lock
-with Lock(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
 LINES = {"seed": "--seed=3", "learning_rate": "--learning_rate=0.1", "rescale_lr": "--rescale_lr"}
-
-
-def test_lock_of_a_living_process_and_of_a_killed_one(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    with holder:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(RunDirectoryError, match=f"in use by the process with pid {holder.pid}"):
-            Lock(tmp_path).__enter__()
-        holder.kill()
-        holder.wait()
-    assert (tmp_path / "lock").read_text() == f"{holder.pid}\n"
-    with Lock(tmp_path):
-        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-    with Lock(tmp_path):
-        pass
 
 
 def test_same_flags_in_any_order(tmp_path):
