@@ -39,19 +39,40 @@ PRESETS = (
     "digits_information_tpe",
     "digits_feedback",
 )
-# The convolutional net trains for a quarter of the preset's epochs, with the drop moved to match.
-# J's rate is lower than the presets' and warms up, and gradients are clipped: those of the first
-# convolution, sums over positions, outrun B otherwise, and the weights run away.
-_LENET5_EPOCHS = 0.25
-_LENET5_RATE = 0.01
-_LENET5_WARMUP = 2.0
-_LENET5_CLIP = 0.5
+# LeNet-5 trains for a third of the presets' epochs; J's rate is lower and warms up, as gradients of
+# the first convolution are sums over positions, and outrun B otherwise.
+_LENET5 = ("--model=lenet5", "--image_size=32", "--warmup_epochs=2")
+_ALONE = ("--learning_rate=0.005", "--train_epochs=20", "--drops=13.3")
+# R has an optimizer of its own: B first, for two epochs, then J at a higher rate, as its gradients
+# are clipped. Adam does not see that R's are as well.
+_ADAM = (
+    "--learning_rate=0.01", "--train_epochs=22", "--drops=13.3", "--delay_epochs=2", "--grad_clip",
+)  # fmt: skip
+_ALTERNATING = ("--train_epochs=32", "--drops=10")
+# Both kernels decay more, to meet in a third of the time. Mirrors get twice the amp: B of W's size
+# behind a ReLU.
+_LENET5_FLAGS: dict[str, tuple[str, ...]] = {
+    # With Adam, B jumps when J sets in after steps in which R's gradient had all but vanished.
+    "digits_symmetric": (
+        *_ALONE, "--train_epochs=21", "--delay_epochs=1", "--alignment_optimizer=gd",
+        "--alignment_learning_rate=250",
+    ),
+    "digits_activation": _ADAM,
+    "digits_kolen_pollack": (*_ALONE, "--decay_coef=1e-2"),
+    "digits_product": (*_ALONE, "--decay_coef=2e-2", "--learning_rate=0.0025"),
+    "digits_product_orthogonal": (*_ALONE, "--decay_coef=1e-2"),
+    "digits_wm": (*_ALONE, "--train_epochs=22", "--learning_rate=0.0035", "--amp_coef=1"),
+    "digits_wm_tpe": (*_ALONE, *_ALTERNATING, "--learning_rate=0.0025", "--amp_coef=0.016"),
+    "digits_wm_tpe_ad": (*_ADAM, *_ALTERNATING, "--amp_coef=0.04"),
+    "digits_wm_tpe_ad_ops": (*_ADAM, *_ALTERNATING, "--amp_coef=25"),
+    "digits_information_tpe": (*_ADAM, *_ALTERNATING),
+}  # fmt: skip
 
 # What the table says of a preset's settings; the rest is in its file.
 _SHOWN = (
     "alignment", "magnitude", "feedback", "decay_coef", "self_coef", "sparse_coef", "amp_coef",
     "null_coef", "input_stddev", "learning_rate", "l2", "alignment_optimizer",
-    "alignment_learning_rate", "delay_epochs", "alternate_step_freq",
+    "alignment_learning_rate", "delay_epochs", "alternate_step_freq", "train_epochs", "grad_clip",
 )  # fmt: skip
 
 FLAGS = flags.FLAGS
@@ -82,8 +103,7 @@ def job_flags(
         preset: its name.
         seed: of the run.
         workdir: its run directory.
-        model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels, for a quarter of the
-            epochs.
+        model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels.
         *more: flags after the preset's, which win.
 
     Returns:
@@ -95,13 +115,7 @@ def job_flags(
     fv(training_flags.expand_presets(["digits", *given]))
     if model == "lenet5":
         fv["layers_list"].unparse()
-        epochs, drops = (fv["train_epochs"].value, fv["drops"].value)
-        fv["model"].value, fv["image_size"].value = model, 32
-        fv["train_epochs"].value = epochs * _LENET5_EPOCHS
-        fv["drops"].value = [str(float(drop) * _LENET5_EPOCHS) for drop in drops]
-        fv["learning_rate"].value = _LENET5_RATE
-        fv["warmup_epochs"].value = _LENET5_WARMUP
-        fv["grad_clip"].value, fv["grad_clipping_value"].value = True, _LENET5_CLIP
+        more = (*_LENET5, *_LENET5_FLAGS.get(preset, _ALONE), *more)
     fv(["digits", *more])
     training_flags.validate(fv)
     return fv
