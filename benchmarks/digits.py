@@ -52,11 +52,7 @@ _ALTERNATING = ("--train_epochs=32", "--drops=10")
 # Both kernels decay more, to meet in a third of the time. Mirrors get twice the amp: B of W's size
 # behind a ReLU.
 _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
-    # With Adam, B jumps when J sets in after steps in which R's gradient had all but vanished.
-    "digits_symmetric": (
-        *_ALONE, "--train_epochs=21", "--delay_epochs=1", "--alignment_optimizer=gd",
-        "--alignment_learning_rate=250",
-    ),
+    "digits_symmetric": _ADAM,
     "digits_activation": _ADAM,
     "digits_kolen_pollack": (*_ALONE, "--decay_coef=1e-2"),
     "digits_product": (*_ALONE, "--decay_coef=2e-2", "--learning_rate=0.0025"),
