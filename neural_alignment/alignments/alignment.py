@@ -263,11 +263,6 @@ class LayerwiseAlignment(Alignment):
     def has_loss(self) -> bool:
         return any(getattr(self, name) != 0.0 for name in self.coefficient_names())
 
-    @property
-    def has_schedule(self) -> bool:
-        """Whether a coefficient is a function of the global step."""
-        return any(callable(getattr(self, name)) for name in self.coefficient_names())
-
     @abc.abstractmethod
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         """The primitives of this rule by name, each a function of no argument.
@@ -286,22 +281,22 @@ class LayerwiseAlignment(Alignment):
     ) -> Tensor:
         total = keras.ops.zeros((), "float32")
         for name, value in self.primitives(p, variables).items():
-            coefficient = getattr(self, f"{name}_coef")
-            if callable(coefficient):
-                total = total + self._scheduled(f"{name}_coef", step) * value()
-            elif coefficient != 0.0:
-                total = total + coefficient * value()
+            if getattr(self, f"{name}_coef") != 0.0:
+                total = total + self._coefficient(f"{name}_coef", step) * value()
         return total
 
-    def _scheduled(self, name: str, step: Tensor | int | None) -> Tensor:
+    def _coefficient(self, name: str, step: Tensor | int | None) -> Tensor | float:
+        value = getattr(self, name)
+        if not callable(value):
+            return value
         if step is None:
             raise ValueError(
-                f"Expected a global step for the schedule {name}={getattr(self, name)!r}. "
+                f"Expected a global step for the schedule {name}={value!r}. "
                 "Received: none, as in a plain `fit`. Give a number, add "
                 "`neural_alignment.training.GlobalStep()` to the callbacks, or train with "
                 "`neural_alignment.training`."
             )
-        return keras.ops.cast(getattr(self, name)(step), "float32")
+        return keras.ops.cast(value(step), "float32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
