@@ -58,12 +58,22 @@ def _run(values: flags.FlagValues) -> None:
     import rich.console
     import rich.progress
 
+    if "://" in values.output_dir:
+        raise ValueError(
+            "--output_dir: Expected a local folder, or a mounted bucket. Received: "
+            f"{values.output_dir}. Write to a local folder, then copy the files there."
+        )
     console = rich.console.Console()
-    train, classes = prepare.images(values.train)
-    validation, _ = prepare.images(values.validation, classes, values.validation_labels)
+    others = {"train": [], "validation": []}
+    train, classes = prepare.images(values.train, left_out=others["train"].append)
+    validation, _ = prepare.images(
+        values.validation, classes, values.validation_labels, others["validation"].append
+    )
     splits = {"train": train, "validation": validation}
     for split, found in splits.items():
         console.print(f"{split}: {len(found)} images, {len(classes)} classes")
+        if others[split]:
+            console.print(f"{split}, left out: {prepare.summary(others[split])}")
     columns = (
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),

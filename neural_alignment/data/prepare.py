@@ -7,6 +7,7 @@ under a temporary name and renamed when complete, so that the same call goes on 
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -23,7 +24,7 @@ from neural_alignment.lazy import tf
 
 FORMATS = {"original": 0, "usual": 1}  # index in `LAYOUTS`
 PLAN, MANIFEST, LABELS, UNREADABLE = "plan.json", "manifest.json", "labels.txt", "unreadable.txt"
-_ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".gif")
+_ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
 _SYNSET = re.compile(r"\bn\d{8}\b")
 _QUALITY = 100  # of images that are no plain JPEGs and have to be encoded again
 _OWN = re.compile(
@@ -58,7 +59,10 @@ class Image:
 
 
 def images(
-    source: str, classes: Sequence[str] | None = None, labels: str | None = None
+    source: str,
+    classes: Sequence[str] | None = None,
+    labels: str | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> tuple[list[Image], list[str]]:
     """Lists the images of a split.
 
@@ -70,20 +74,29 @@ def images(
         labels: a file with the class of each image where no folder tells it: a line an image, in
             the order of the images' names, or with the image's name in it; classes are names of
             `classes`, as n01440764.
+        left_out: called with the name of every file that is no image by its ending, and of every
+            folder (with a "/" at its end) that is not looked into.
 
     Returns:
         The images, sorted by name, and the class names.
 
     Raises:
         FileNotFoundError: no such source or file of labels.
-        ValueError: no images or classes, an image without a class, or a class not in `classes`.
+        ValueError: no images or classes, a class or an image without the other, or a class not in
+            `classes`.
     """
     if not os.path.exists(source):
         raise FileNotFoundError(f"Expected a folder or a .tar archive. Received: {source}.")
-    found = sorted(_in_folder(source) if os.path.isdir(source) else _in_archive(source))
+    found, others = [], []
+    for entry in sorted(_in_folder(source) if os.path.isdir(source) else _in_archive(source)):
+        (found if _is_image(entry[0]) else others).append(entry)
+    others = [name for name, *_ in others]
     if not found:
-        raise ValueError(f"Expected images ({' '.join(_ENDINGS)}) in {source}. Received: none.")
+        raise ValueError(
+            f"Expected images ({' '.join(_ENDINGS)}) in {source}. Received: {_endings(others)}."
+        )
     if labels is None:
+        _check_classes(source, [name for name, *_ in found], others)
         owners = [os.path.dirname(name) for name, *_ in found]
         if "" in owners:
             raise ValueError(
@@ -94,6 +107,9 @@ def images(
     else:
         owners = _read_labels(labels, [name for name, *_ in found])
     classes = sorted(set(owners)) if classes is None else list(classes)
+    if left_out is not None:
+        for name in others:
+            left_out(name)
     number = {name: label for label, name in enumerate(classes)}
     unknown = sorted(set(owners) - set(number))
     if unknown:
@@ -105,6 +121,25 @@ def images(
         Image(name, number[owner], *place)
         for (name, *place), owner in zip(found, owners, strict=True)
     ], classes
+
+
+def summary(names: Sequence[str]) -> str:
+    """How many files there are, and of which kinds.
+
+    Args:
+        names: of files that are no images; folders end in "/".
+
+    Returns:
+        As "3 files that are no images (.webp 2, folder 1)".
+    """
+    kinds = collections.Counter(
+        "folder" if name.endswith("/") else os.path.splitext(name)[1].lower() or "no ending"
+        for name in names
+    )
+    files = (
+        "1 file that is no image" if len(names) == 1 else f"{len(names)} files that are no images"
+    )
+    return f"{files} ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})"
 
 
 def write(
@@ -219,7 +254,7 @@ def to_jpeg(contents: bytes) -> tuple[bytes, int, int]:
 
 
 class _Unreadable:
-    """The images that were left out, in a file, so that a call that goes on knows them."""
+    """The images left out, those of finished shards in a file: a call that goes on knows them."""
 
     def __init__(self, path: str, limit: int) -> None:
         if limit < 0:
@@ -237,37 +272,82 @@ class _Unreadable:
                 f"{name}: Expected an image that can be decoded. Received: {reason}. Replace it, or"
                 f" allow more such images with --max_unreadable (now {self._limit})."
             )
-        _save(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
+
+    def save(self) -> None:
+        if self.names:
+            _save(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
+
+
+def _check_classes(source: str, found: Sequence[str], others: Sequence[str]) -> None:
+    # A class that is not noticed would shift the labels of those after it.
+    seen = {name.partition("/")[0] for name in found}
+    lost: dict[str, list[str]] = {}
+    for name in others:
+        owner, inside, file = name.partition("/")
+        if inside and owner not in seen:
+            lost.setdefault(owner, []).extend([file] if file else [])
+    if lost:
+        owner, rest = min(lost), len(lost) - 1
+        raise ValueError(
+            f"Expected images ({' '.join(_ENDINGS)}) in every class folder of {source}. Received: "
+            f"{_endings(lost[owner])} in {owner}{f', nor in {rest} more' if rest else ''}. Convert "
+            "what is there to JPEG, or take the folder away."
+        )
+
+
+def _endings(names: Sequence[str]) -> str:
+    return f"none, but {summary(names)}" if names else "none"
 
 
 def _in_folder(folder: str) -> Iterable[tuple[str, str, int, int]]:
+    # Every file, and as "CLASS/" a class folder without any.
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if not entry.is_dir():
+                yield entry.name, entry.path, 0, _size(entry)
+            elif entry.name.startswith("."):  # no class, but some program's own
+                yield entry.name, entry.path, 0, 0
+            else:
                 with os.scandir(entry.path) as files:
-                    for file in files:
-                        if file.name.lower().endswith(_ENDINGS):
-                            name = f"{entry.name}/{file.name}"
-                            yield name, file.path, 0, file.stat().st_size
-            elif entry.name.lower().endswith(_ENDINGS):
-                yield entry.name, entry.path, 0, entry.stat().st_size
+                    inside = list(files)
+                for file in inside:
+                    name = f"{entry.name}/{file.name}{'/' if file.is_dir() else ''}"
+                    yield name, file.path, 0, _size(file)
+                if not inside:
+                    yield f"{entry.name}/", entry.path, 0, 0
+
+
+def _size(entry: os.DirEntry) -> int:
+    return entry.stat().st_size if _is_image(entry.name) else 0
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_ENDINGS)
 
 
 def _in_archive(path: str) -> Iterable[tuple[str, str, int, int]]:
+    depths, others = set(), []
     try:
         with tarfile.open(path, "r:") as outer:  # uncompressed, so that spans can be read
             for member in outer:
                 if member.name.endswith(".tar"):
                     owner = os.path.basename(member.name).removesuffix(".tar")
                     with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
-                        for each in inner:
-                            if each.name.lower().endswith(_ENDINGS):
-                                place = member.offset_data + each.offset_data
-                                name = os.path.basename(each.name)
-                                yield f"{owner}/{name}", path, place, each.size
-                elif member.isfile() and member.name.lower().endswith(_ENDINGS):
-                    name = "/".join(member.name.removeprefix("./").split("/")[-2:])
-                    yield name, path, member.offset_data, member.size
+                        inside = [each for each in inner if each.isfile()]
+                    for each in inside:
+                        place = member.offset_data + each.offset_data
+                        yield f"{owner}/{os.path.basename(each.name)}", path, place, each.size
+                    if not inside:
+                        yield f"{owner}/", path, 0, 0
+                elif member.isfile():
+                    parts = member.name.removeprefix("./").split("/")
+                    if not _is_image(member.name):
+                        others.append(parts)
+                        continue
+                    depths.add(len(parts))
+                    yield "/".join(parts[-2:]), path, member.offset_data, member.size
+        for parts in others:  # beside images its folder is a class, elsewhere it is none
+            yield "/".join(parts[-2:] if len(parts) in depths else parts[-1:]), path, 0, 0
     except tarfile.TarError as error:
         raise ValueError(
             f"{path}: Expected a complete, uncompressed .tar archive. Received: {error}. Fetch it "
@@ -322,7 +402,8 @@ def _plan(
     for split, found in splits.items():
         digest = hashlib.sha256()
         for image in found:
-            digest.update(f"{image.name}\t{classes[image.label]}\t{image.size}\n".encode())
+            # Not the size: an image that cannot be read may be replaced, and the call go on.
+            digest.update(f"{image.name}\t{classes[image.label]}\n".encode())
         plan[split] = {
             "images": len(found),
             "shards": shards[split],
@@ -402,6 +483,7 @@ def _write_shard(
             count += 1
     if not count:
         raise ValueError(f"{path}: Expected images in every shard. Received: unreadable ones only.")
+    unreadable.save()  # first: it is not asked again once the shard has its name
     os.replace(f"{path}.part", path)
     return count
 

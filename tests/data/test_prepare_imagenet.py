@@ -206,6 +206,93 @@ def test_an_unreadable_image_is_named(source, tmp_path):
     assert len(labels_of(tmp_path / "out")[0]) == 3 * TRAIN - 1
 
 
+def test_an_unreadable_image_may_be_replaced(source, tmp_path):
+    paths = [source / f"train/{CLASSES[1]}/{CLASSES[1]}_{number}.JPEG" for number in (1, 4)]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="allow more .* with --max_unreadable .now 1"):
+        write(source, tmp_path / "out", train_shards=1, max_unreadable=1)
+    for path in paths:
+        path.write_bytes(picture(1, 5))  # of another size than it was cut to
+    manifest = write(source, tmp_path / "out", train_shards=1, max_unreadable=1)
+    assert manifest["unreadable"] == []
+    assert manifest["splits"]["train"] == {"train-00000-of-00001": 3 * TRAIN}
+
+
+def test_what_is_no_image_is_told(source, tmp_path):
+    folder = source / "train" / CLASSES[0]
+    for name in ("one.webp", "two.WEBP", "notes"):
+        (folder / name).write_bytes(b"x")
+    (folder / "more").mkdir()
+    (source / "train/README.txt").write_text("x")
+    (source / "train/.cache").mkdir()
+    (folder / "three.jfif").write_bytes(picture(0, 3))
+    left_out = []
+    found, _ = prepare.images(str(source / "train"), left_out=left_out.append)
+    assert len(found) == 3 * TRAIN + 1
+    assert sorted(left_out) == [
+        ".cache", "README.txt",
+        *(f"{CLASSES[0]}/{name}" for name in ("more/", "notes", "one.webp", "two.WEBP")),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["c/a.webp", "c/b.WEBP", "c/d/"], "3 files that are no images (.webp 2, folder 1)"),
+        (["notes"], "1 file that is no image (no ending 1)"),
+    ],
+)
+def test_what_is_no_image_is_counted_by_kind(names, expected):
+    assert prepare.summary(names) == expected
+
+
+@pytest.mark.parametrize(
+    ("archived", "files"),
+    [
+        (None, ["a.webp", "b.webp"]),
+        (None, []),
+        ("classes", ["a.webp", "b.webp"]),
+        ("classes", []),
+        ("files", ["a.webp", "b.webp"]),
+    ],
+)
+def test_a_class_without_images_is_an_error(source, archives, archived, files):
+    root, *_ = archives
+    lost = source / "train/n01000000"  # the first: the labels of all others would shift
+    lost.mkdir()
+    for name in files:
+        (lost / name).write_bytes(b"x")
+    place = source / "train"
+    if archived == "classes":
+        place = root / "lost.tar"
+        inner = [
+            (
+                f"{folder.name}.tar",
+                archive(root / "inner.tar", [(f.name, f.read_bytes()) for f in folder.iterdir()]),
+            )
+            for folder in (source / "train").iterdir()
+        ]
+        archive(place, inner)
+    elif archived == "files":
+        place = root / "lost.tar"
+        members = [(f"top/{f.parent.name}/{f.name}", f.read_bytes())
+                   for f in (source / "train").glob("*/*")]  # fmt: skip
+        archive(place, [("top/README", b"x"), *members])
+    received = "none, but 2 files that are no images .*webp 2.*" if files else "none"
+    with pytest.raises(ValueError, match=f"in every class .* Received: {received} in n01000000"):
+        prepare.images(str(place))
+
+
+def test_files_beside_the_classes_of_an_archive(source, tmp_path):
+    members = [(f"top/{f.parent.name}/{f.name}", f.read_bytes())
+               for f in (source / "train").glob("*/*")]  # fmt: skip
+    archive(tmp_path / "train.tar", [("top/README", b"x"), *members])
+    left_out = []
+    found, classes = prepare.images(str(tmp_path / "train.tar"), left_out=left_out.append)
+    assert (len(found), classes, left_out) == (3 * TRAIN, list(CLASSES), ["README"])
+
+
 def test_a_folder_with_something_else_is_refused(source, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("unique")
@@ -285,9 +372,11 @@ def test_the_script(source, tmp_path):
         "--train_shards=3",
         "--validation_shards=2",
     ]
+    (source / "train" / CLASSES[0] / "more.webp").write_bytes(b"x")
     process = run(*arguments)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
+    assert "train, left out: 1 file that is no image (.webp 1)" in output
     assert "train: 21 images in 3 shards" in output
     assert "validation: 12 images in 2 shards" in output
     assert labels_of(tmp_path / "out") == [sorted([0, 1, 2] * n) for n in (TRAIN, VALIDATION)]
@@ -298,6 +387,9 @@ def test_the_script_without_sense(source, tmp_path):
         run("--help"),
         run(f"--train={source}/nowhere", "--validation=x", f"--output_dir={tmp_path}/out"),
     )
+    bucket = run(f"--train={source}/train", "--validation=x", "--output_dir=gs://bucket/out")
+    output, errors = bucket.communicate()
+    assert bucket.returncode == 1 and "--output_dir: Expected a local folder" in errors
     output, errors = wrong.communicate()
     assert wrong.returncode == 1 and "Traceback" not in errors
     assert errors.strip().endswith(f"archive. Received: {source}/nowhere.")
