@@ -45,6 +45,18 @@ class Dataset(abc.ABC):
             )
         return self.num_train // batch_size
 
+    def check_shares(self, batch_size: int, count: int) -> None:
+        """Checks before step 1 that every shard's part of the training split lasts an epoch.
+
+        Args:
+            batch_size: examples of one step, over all shards together.
+            count: how many shards there are.
+
+        Raises:
+            ValueError: count does not divide the batch, or a part is too small.
+        """
+        shard_size(batch_size, (0, count))
+
     @abc.abstractmethod
     def train(
         self,

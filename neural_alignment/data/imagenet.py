@@ -29,6 +29,7 @@ PATTERNS = {
     "train": ("train-*", "train/train-*", "train/*.tfrecord*"),
     "validation": ("validation-*", "validation/validation-*", "validation/*.tfrecord*"),
 }
+SPLITS = ("train", "validation")
 MANIFEST = "manifest.json"  # scripts/prepare_imagenet.py writes it beside the shards
 SHARD_BY = ("record", "file")
 
@@ -43,6 +44,8 @@ class BadRecordError(ValueError):
 
 class BadRecords:
     """Counts corrupt images, each once, and stops at a limit.
+
+    The count is of one process: each of several workers has its own, and a resumed run starts anew.
 
     Args:
         limit: how many different records may be skipped.
@@ -81,8 +84,8 @@ class BadRecords:
         if count > self.limit:
             raise BadRecordError(
                 f"{path}, record {index}: Expected an image that can be decoded. Received: a "
-                f"corrupt one, the {_ordinal(count)} of this run. Repair it, or allow more with "
-                f"max_bad_records (now {self.limit})."
+                f"corrupt one, the {_ordinal(count)} of this process. Repair it, or allow more "
+                f"with max_bad_records (now {self.limit})."
             )
         logging.warning("%s, record %d: corrupt image %d, skipped", path, index, count)
 
@@ -109,7 +112,7 @@ class ImageNet(Dataset):
     validation its batch is smaller.
 
     Args:
-        shards: the training and the validation shards.
+        shards: the training and the validation shards, or those of one split to use no other.
         preprocessing: from encoded images to the network's input.
         bad_records: what counts corrupt images.
         shuffle_buffer: undecoded records to shuffle among (ImageNet's take 110 KB each).
@@ -132,6 +135,21 @@ class ImageNet(Dataset):
                 f"Expected shard_by: {', '.join(SHARD_BY)}. Received: {self.shard_by!r}."
             )
 
+    def check_shares(self, batch_size: int, count: int) -> None:
+        """Checks, with shard_by "file", that every worker's files last an epoch."""
+        if self.shard_by != "file":
+            return
+        expected = self.steps_per_epoch(batch_size) * shard_size(batch_size, (0, count))
+        for index in range(count):
+            own = self.shards["train"][index::count]
+            records = sum(shard.records for shard in own)
+            if records < expected:
+                raise ValueError(
+                    f"Expected {expected} training records in the {len(own)} files of worker "
+                    f"{index}, one of {count}. Received: {records}. Use shard_by='record', or more "
+                    "and more equal files."
+                )
+
     def train(
         self,
         batch_size: int,
@@ -149,7 +167,7 @@ class ImageNet(Dataset):
         order = np.random.default_rng([seed, epoch]).permutation(len(self.shards["train"]))
         if self.shard_by == "file":
             order = order[order % count == index]
-            self._check_share(order, steps * size, count)
+            self.check_shares(batch_size, count)
             records = self._records("train", order)
             records = _shuffle(records, self.shuffle_buffer, key).enumerate()
             records = records.take(steps * size).skip(skip_batches * size)
@@ -274,15 +292,6 @@ class ImageNet(Dataset):
 
         return settle
 
-    def _check_share(self, order: np.ndarray, expected: int, count: int) -> None:
-        records = sum(self.shards["train"][number].records for number in order)
-        if records < expected:
-            raise ValueError(
-                f"Expected {expected} training records in this worker's {len(order)} shards, one of"
-                f" {count} parts. Received: {records}. Use shard_by='record', or more and more "
-                "equal shards."
-            )
-
 
 def load(
     name: str,
@@ -296,6 +305,7 @@ def load(
     max_bad_records: int = 0,
     shuffle_buffer: int = 8192,
     shard_by: str = "record",
+    splits: Sequence[str] = SPLITS,
 ) -> ImageNet:
     """Finds the shards train-* and validation-* in a folder, and checks them.
 
@@ -314,6 +324,7 @@ def load(
         max_bad_records: see `BadRecords`.
         shuffle_buffer: see `ImageNet`.
         shard_by: see `ImageNet`.
+        splits: those to look for and check; ("validation",) to evaluate without training shards.
 
     Returns:
         The data set.
@@ -345,8 +356,9 @@ def load(
         counts = manifest.get("splits", {}).get(split, {})
         if expected[split] is None:
             expected[split] = sum(counts.values()) if counts else default
-        paths = tfrecords.find_shards(data_dir, PATTERNS[split])
-        shards[split] = check(paths, split, num_classes, expected[split], counts)
+        if split in splits:
+            paths = tfrecords.find_shards(data_dir, PATTERNS[split])
+            shards[split] = check(paths, split, num_classes, expected[split], counts)
     return ImageNet(
         name=name,
         num_classes=num_classes,
@@ -370,6 +382,7 @@ def load_tfds(
     max_bad_records: int = 0,
     shuffle_buffer: int = 8192,
     shard_by: str = "record",
+    splits: Sequence[str] = SPLITS,
 ) -> ImageNet:
     """ImageNet as TensorFlow Datasets prepared it (imagenet2012), read by the same pipeline.
 
@@ -383,6 +396,7 @@ def load_tfds(
         max_bad_records: see `BadRecords`.
         shuffle_buffer: see `ImageNet`.
         shard_by: see `ImageNet`.
+        splits: see `load`.
 
     Returns:
         The data set.
@@ -411,6 +425,8 @@ def load_tfds(
                 f"Expected a split {source!r} in {builder.data_dir}. Received: "
                 f"{', '.join(info.splits)}."
             )
+        if split not in splits:
+            continue
         paths = [os.fspath(path) for path in info.splits[source].filepaths]
         for path in paths:
             if not tf.io.gfile.exists(path):

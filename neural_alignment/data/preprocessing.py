@@ -25,7 +25,8 @@ class Preprocessing(abc.ABC):
 
     Args:
         image_size: pixels a side of the result.
-        area: smallest and largest part of the image that a training crop covers.
+        area: smallest and largest part of the image that a training crop covers; a tenth is the
+            least whatever they say.
     """
 
     image_size: int
@@ -110,8 +111,9 @@ class ResNetPreprocessing(Preprocessing):
 class InceptionPreprocessing(Preprocessing):
     """2x/255 − 1, of a crop with distorted colours or of the central 87.5 %; for ResNet v2.
 
-    Training: a crop of aspect 3/4 to 4/3 over 5 to 100 % of the image (the whole image where 100
-    attempts find none), resized bilinearly, flipped every other time, colours distorted.
+    Training: a crop of aspect 3/4 to 4/3 that covers 5 to 100 % of the image and, as for "resnet",
+    at least a tenth of it (the whole image where 100 attempts find none), resized bilinearly,
+    flipped every other time, colours distorted.
     Evaluation: the central 87.5 % of each side, resized bilinearly.
 
     Args:
@@ -182,7 +184,7 @@ def sample_crop(shape: tf.Tensor, seed: tf.Tensor, area: tuple[float, float]) ->
     Args:
         shape: int32 [3], height, width, channels.
         seed: integers [2].
-        area: smallest and largest part of the image to cover.
+        area: smallest and largest part of the image to cover; a tenth is the least.
 
     Returns:
         int32 [4]: top, left, height, width.

@@ -154,8 +154,51 @@ def test_workers_that_read_their_own_files_share_the_images(folder):
     assert not seen[0] & seen[1] and seen[0] | seen[1] == set(range(TRAIN))
     full = arrays(dataset.train(8, 0, 0, shard=(1, 2)))
     assert_equal(full[5:], arrays(dataset.train(8, 0, 0, skip_batches=5, shard=(1, 2))))
-    with pytest.raises(ValueError, match="Use shard_by='record'"):
-        dataset.train(9, 0, 0, shard=(2, 3))  # 4 files in 3 parts are 2, 1, 1
+
+
+@pytest.mark.parametrize(
+    ("shard_by", "count", "message"),
+    [
+        ("file", 2, None),
+        ("record", 3, None),
+        # 4 files in 3 parts are 2, 1, 1
+        ("file", 3, "Expected 32 .* 1 files of worker 1, one of 3. .* 24. Use shard_by='record'"),
+        ("file", 6, "Expected 16 .* 0 files of worker 4, one of 6. .* 0."),
+    ],
+)
+def test_a_worker_with_too_few_records_is_found_before_step_1(made, shard_by, count, message):
+    dataset = load(made / "original", shard_by=shard_by)
+    if message is None:
+        dataset.check_shares(12, count)
+        dataset.train(12, 0, 0, shard=(0, count))
+        return
+    for ask in (dataset.check_shares, lambda *_: dataset.train(12, 0, 0, shard=(0, count))):
+        with pytest.raises(ValueError, match=message):
+            ask(12, count)
+
+
+def test_storage_that_is_no_local_disk(made):
+    local = load(made / "original")
+    for path in (made / "original").iterdir():
+        tf.io.gfile.copy(str(path), f"ram://set/{path.name}", overwrite=True)
+    remote = load("ram://set")
+    assert remote.shards["train"][0].path == "ram://set/train-00000-of-00004"
+    assert_equal(arrays(local.train(BATCH, 0, 0)), arrays(remote.train(BATCH, 0, 0)))
+    assert_equal(arrays(local.validation(40)), arrays(remote.validation(40)))
+    index = tfrecords.index_shard(remote.shards["train"][1].path)  # read whole, not mapped
+    assert index == remote.shards["train"][1]
+    with pytest.raises(FileNotFoundError, match="ram://none"):
+        load("ram://none")
+
+
+def test_validation_without_training_shards(folder):
+    whole = load(folder)
+    for path in folder.glob("*train*"):
+        path.unlink()
+    dataset = load(folder, splits=("validation",))
+    assert (dataset.num_train, dataset.num_validation) == (TRAIN, VALIDATION)
+    assert_equal(arrays(whole.validation(40)), arrays(dataset.validation(40)))
+    assert not (folder / "index-train.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -216,7 +259,7 @@ def test_corrupt_images_are_counted_and_replaced(folder):
         assert set(labels) <= set(y[good])
     rest = arrays(dataset.train(BATCH, 0, 0, skip_batches=6))
     assert_equal(repaired[6:], rest)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the 2nd of this run"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the 2nd of this process"):
         arrays(load(folder, num_classes=TRAIN, max_bad_records=1).train(BATCH, 0, 0))
 
 
@@ -457,5 +500,13 @@ def test_imagenet_of_tensorflow_datasets(made, tmp_path):
     grey = (200 / 255 - np.array(preprocessing.MEAN_RGB)) / preprocessing.STDDEV_RGB
     np.testing.assert_allclose(images[0, 8, 8], grey, atol=0.02)
     assert len(arrays(dataset.train(8, 0, 0))) == 5
+    for path in tmp_path.glob("imagenet2012/*/*train*"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="train.*no such file"):
+        data.get("imagenet2012", data_dir=str(tmp_path), image_size=16)
+    dataset = data.get(
+        "imagenet2012", data_dir=str(tmp_path), image_size=16, splits=("validation",)
+    )
+    assert len(arrays(dataset.validation(8))) == 2
     with pytest.raises(FileNotFoundError, match="imagenet2012"):
         data.get("imagenet2012", data_dir=str(tmp_path / "none"))
