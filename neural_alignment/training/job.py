@@ -12,6 +12,7 @@ import rich.console
 from absl import flags
 
 from neural_alignment import alignments, data, models, optimizers
+from neural_alignment.lazy import tf
 from neural_alignment.lock import FileLock
 from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training import checkpoints, metrics
@@ -66,7 +67,6 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
     # Every worker takes the same way through the run; the first alone writes and speaks.
     chief = is_chief(strategy)
     console = rich.console.Console(quiet=not chief)
-    dataset = load_dataset(fv)
     _check_devices(fv, strategy)
     plan = _plan(fv)
     workdir = run_directory(fv)
@@ -75,12 +75,14 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
         loaded = checkpoints.find(loaded, fv["load_step"].value)
     given = flag_lines(fv)
     with contextlib.ExitStack() as stack:
-        # An existing run is locked and compared before a model is built; a new one is made after
-        # that, so that flags which fit no model leave nothing behind.
+        # An existing run is locked and compared before the data are gone through, which may take
+        # minutes; a new one is made after the model, so that flags which fit none leave nothing.
         lock = FileLock(workdir / "lock", "workdir")
         if chief and workdir.exists():
             stack.enter_context(lock)
             check_flags(workdir, given)
+        dataset = load_dataset(fv)
+        _check_shares(fv, dataset, strategy)
         trainer = make_trainer(fv, dataset, plan, strategy)
         if chief and not workdir.exists():
             stack.enter_context(lock)
@@ -130,7 +132,7 @@ def evaluate(fv: Flags) -> dict[str, float]:
 def _evaluate(fv: Flags, strategy: Any) -> dict[str, float]:
     console = rich.console.Console(quiet=not is_chief(strategy))
     prefix = checkpoints.find(fv["load_checkpoint"].value, fv["load_step"].value)
-    dataset = load_dataset(fv)
+    dataset = load_dataset(fv, to_train=False)
     with strategy.scope():
         model = build_model(fv, dataset)
     checkpoints.assign(prefix, model_variables(model), within="model/")
@@ -166,6 +168,18 @@ def _check_devices(fv: Flags, strategy: Any) -> None:
             f"--jit_compile: expected one device or a TPU, as XLA cannot compile what {replicas} "
             "devices exchange within a step. Received: True"
         )
+
+
+def _check_shares(fv: Flags, dataset: data.Dataset, strategy: Any) -> None:
+    """Refuses data of which some worker's part is too small."""
+    if compiles_itself(strategy):
+        workers = strategy.extended.num_hosts  # each reads for all of its TPU cores
+    else:
+        workers = strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
+    try:
+        dataset.check_shares(fv["train_batch_size"].value, workers)
+    except ValueError as error:
+        raise UsageError(f"--shard_by={fv['shard_by'].value}: {error}") from error
 
 
 def _plan(fv: Flags) -> Plan:
@@ -211,26 +225,40 @@ def _flag_line(fv: Flags, name: str) -> str:
     return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def load_dataset(fv: Flags) -> data.Dataset:
+def load_dataset(fv: Flags, to_train: bool = True) -> data.Dataset:
     """The data set of `--dataset`, checked.
 
     Args:
         fv: parsed flags.
+        to_train: False: validation alone is wanted, and of data in files nothing else need be
+            there.
 
     Returns:
         The data set.
 
     Raises:
-        UsageError: data that are damaged or not what they should be, or
+        UsageError: data that are not there, damaged or not what they should be, or
             a batch larger than the data set.
-        FileNotFoundError: no data there.
+        OSError: storage that failed.
     """
     name = fv["dataset"].value
     given = _given(fv, DATA_FLAGS)
+    if not to_train and "splits" in data.options(name):
+        given["splits"] = ("validation",)
     try:
         dataset = data.get(name, **given)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"--dataset={name}: {error}") from error
+    except tf.errors.OpError as error:  # what tf.io.gfile raises; never a worker's loss
+        where = given.get("data_dir")
+        flag = f"--dataset={name}" if where is None else f"--data_dir={where}"
+        reason = str(error).strip().partition("\n")[0]
+        raise OSError(
+            f"{flag}: Expected storage that can be read. Received: {type(error).__name__}, {reason}"
+            ". See that the path is right, and that this machine reaches it and may read it."
+        ) from error
+    if not to_train:
+        return dataset
     try:
         dataset.steps_per_epoch(fv["train_batch_size"].value)
     except ValueError as error:
@@ -396,8 +424,8 @@ def build_model(fv: Flags, dataset: data.Dataset) -> keras.Model:
     keras.utils.set_random_seed(fv["seed"].value)
     bfloat16 = fv["dtype"].value == "bfloat16"
     keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
-    steps_per_epoch = dataset.steps_per_epoch(fv["train_batch_size"].value)
-    rule = make_rule(fv, steps_per_epoch)
+    # A batch larger than the data set is an error of training alone.
+    rule = make_rule(fv, max(1, dataset.num_train // fv["train_batch_size"].value))
     try:
         return models.get(
             fv["model"].value,
