@@ -34,7 +34,7 @@ class Checkpoints:
     """The checkpoints of one folder.
 
     Args:
-        folder: made when the first one is saved; local or gs://.
+        folder: made when the first one is saved; on a local or mounted file system.
         keep: how many of the newest are kept.
     """
 

@@ -318,7 +318,7 @@ def _define_devices(fv: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "logical_cpus",
         None,
-        "split the CPU in so many logical devices, to try strategy=mirrored",
+        "split the CPU in so many devices, and train on them: to try strategy=mirrored",
         1,
         flag_values=fv,
     )
@@ -420,6 +420,7 @@ def validate(fv: flags.FlagValues) -> None:
         UsageError: names the flag, what it expects and what came.
     """
     _check_names(fv)
+    _check_workdir(fv)
     _check_taken(fv)
     _check_ranges(fv)
     _check_rule(fv)
@@ -450,6 +451,13 @@ def _check_names(fv: flags.FlagValues) -> None:
         value = fv[flag].value
         if value is not None and value not in known:
             _refuse(flag, f"one of {', '.join(known)}", value)
+
+
+def _check_workdir(fv: flags.FlagValues) -> None:
+    workdir = fv["workdir"].value
+    if workdir is not None and "://" in workdir:
+        expected = "a local folder, or a mounted bucket (gs:// is for data_dir)"
+        _refuse("workdir", expected, workdir)
 
 
 def _check_taken(fv: flags.FlagValues) -> None:
@@ -643,3 +651,5 @@ def _check_devices(fv: flags.FlagValues) -> None:
         _refuse_given(fv, ["gpu"], "a strategy other than tpu")
     if strategy != "mirrored":
         _refuse_given(fv, ["logical_cpus"], "strategy=mirrored")
+    if fv["logical_cpus"].value is not None:
+        _refuse_given(fv, ["gpu"], "GPUs or logical_cpus, not both")

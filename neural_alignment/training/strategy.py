@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import queue
@@ -40,9 +41,10 @@ def make_strategy(
     """The strategy of that name.
 
     Args:
-        name: "one_device", "mirrored" (every device here), "multi_worker" (by TF_CONFIG), "tpu",
-            or "auto": tpu with a tpu_name, multi_worker with TF_CONFIG, mirrored with more than
-            one GPU, else one_device.
+        name: "one_device", "mirrored" (every GPU here; the CPU's logical devices where it was
+            split, or without a GPU), "multi_worker" (by TF_CONFIG), "tpu", or "auto": tpu with a
+            tpu_name, multi_worker with TF_CONFIG, mirrored with more than one GPU, else
+            one_device.
         gpu: indices of the GPUs to use, comma-separated; None is all.
         tpu_name: name of the TPU, or "local" for one attached to this machine.
         tpu_zone: its zone.
@@ -61,8 +63,11 @@ def make_strategy(
         return _tpu(tpu_name, tpu_zone, gcp_project)
     if name == "multi_worker":
         return _multi_worker()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    cpus = tf.config.list_logical_devices("CPU")
+    devices = tf.config.list_logical_devices("GPU") or cpus
     if name == "mirrored":
+        # Nobody splits a CPU but to train on its parts.
+        devices = cpus if len(cpus) > 1 else devices
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.OneDeviceStrategy(devices[0].name)
 
@@ -139,10 +144,10 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
 def _choose_gpus(indices: str | None) -> None:
     if indices is None:
         return
-    here = tf.config.list_physical_devices("GPU")
+    here = dict(enumerate(tf.config.list_physical_devices("GPU")))  # no index below 0
     try:
         tf.config.set_visible_devices([here[int(i)] for i in indices.split(",")], "GPU")
-    except (ValueError, IndexError) as error:
+    except (ValueError, KeyError) as error:
         raise DeviceError(
             f"Expected --gpu to be indices of the {len(here)} GPUs here, comma-separated. "
             f"Received: {indices!r}"
@@ -243,6 +248,11 @@ def _installed(package: str) -> bool:
     return True
 
 
+def _has_tpu_client() -> bool:
+    """Whether TensorFlow can ask Google Cloud where a TPU is."""
+    return all(importlib.util.find_spec(name) for name in ("googleapiclient", "oauth2client"))
+
+
 def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribute.Strategy:
     if _installed("tensorflow-tpu") and (_installed("tensorflow") or _installed("tensorflow-cpu")):
         raise DeviceError(
@@ -255,6 +265,12 @@ def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribu
             "environment without another build"
         )
     name = name or "local"
+    if name != "local" and not name.startswith("grpc://") and not _has_tpu_client():
+        raise DeviceError(
+            f"Expected the client of Google Cloud, to look up the TPU {name!r}. Received: not "
+            'both of googleapiclient and oauth2client. pip install -e ".[tpu]", or beside another '
+            "build of TensorFlow: pip install google-api-python-client oauth2client"
+        )
 
     def connect() -> Any:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -269,11 +285,12 @@ def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribu
             _FIND_SECONDS if name == "local" else _INITIALISE_SECONDS,
             lambda: tf.tpu.experimental.initialize_tpu_system(resolver),
         )
-    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+    except Exception as error:  # the clients of Google Cloud have errors of their own
         raise DeviceError(
             f"could not reach the TPU {name!r} (zone {zone}, project {project}): "
-            f"{_first_line(error)}. Check that it runs and that --tpu_name, --tpu_zone and "
-            "--gcp_project are right."
+            f"{_first_line(error)}. Check that it runs, that --tpu_name, --tpu_zone and "
+            "--gcp_project are right, and that there are credentials (gcloud auth "
+            "application-default login)."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
@@ -299,4 +316,5 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _first_line(error: Any) -> str:
-    return str(getattr(error, "message", None) or error).strip().splitlines()[0][:300]
+    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0][:300].rstrip(".")

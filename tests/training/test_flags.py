@@ -169,6 +169,8 @@ WRONG = [
     ("gcp_project", ["--strategy=one_device", "--gcp_project=mine"]),
     ("gpu", ["--strategy=tpu", "--gpu=0"]),
     ("logical_cpus", ["--logical_cpus=2"]),
+    ("gpu", ["--strategy=mirrored", "--logical_cpus=2", "--gpu=0"]),
+    ("workdir", ["--workdir=gs://bucket/run"]),
 ]
 
 
@@ -205,6 +207,7 @@ ACCEPTED = [
     ],
     ["--train_epochs=2.5", "--max_epochs=2.5"],
     ["--strategy=mirrored", "--logical_cpus=2"],
+    ["--workdir=/mnt/bucket/run", "--dataset=imagenet", "--data_dir=gs://bucket/data"],
     ["--tpu_name=mine", "--tpu_zone=z", "--gcp_project=p"],
 ]
 

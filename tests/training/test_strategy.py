@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 
@@ -31,6 +32,17 @@ def test_mirrored_takes_every_device():
     made = strategy.make_strategy("mirrored")
     assert isinstance(made, tf.distribute.MirroredStrategy)
     assert made.num_replicas_in_sync == len(tf.config.list_logical_devices("CPU"))
+
+
+@pytest.mark.parametrize(("parts", "expected"), [(1, ["GPU:0"]), (2, ["CPU:0", "CPU:1"])])
+def test_mirrored_takes_the_parts_of_a_split_cpu_before_gpus(monkeypatch, parts, expected):
+    def devices(kind):
+        names = [f"{kind}:{i}" for i in range({"CPU": parts, "GPU": 1}[kind])]
+        return [tf.config.LogicalDevice(name, kind) for name in names]
+
+    monkeypatch.setattr(tf.config, "list_logical_devices", devices)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda names: names)
+    assert strategy.make_strategy("mirrored") == expected
 
 
 @pytest.mark.parametrize(
@@ -71,6 +83,19 @@ def test_gpus_that_are_not_there(value):
         strategy.make_strategy("one_device", gpu=value)
 
 
+@pytest.mark.parametrize(("value", "expected"), [("1,0", ["b", "a"]), ("-1", None), ("2", None)])
+def test_gpus_are_chosen_by_index(monkeypatch, value, expected):
+    chosen = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda gpus, kind: chosen.extend(gpus))
+    if expected:
+        strategy._choose_gpus(value)
+        assert chosen == expected
+    else:
+        with pytest.raises(strategy.DeviceError, match="--gpu to be indices of the 2 GPUs"):
+            strategy._choose_gpus(value)
+
+
 def test_both_builds_of_tensorflow(monkeypatch):
     monkeypatch.setattr(strategy, "_installed", lambda package: True)
     with pytest.raises(strategy.DeviceError, match="pip uninstall tensorflow.*tensorflow-tpu"):
@@ -84,31 +109,77 @@ def test_an_attached_tpu_needs_its_build(monkeypatch, name):
         strategy.make_strategy("tpu", tpu_name=name)
 
 
-@pytest.mark.parametrize("fault", ["slow", "raises"])
+class OfTheClient(Exception):
+    """An error of its own, without a message."""
+
+
+@pytest.mark.parametrize("fault", [None, ValueError("no such node\nand more"), OfTheClient()])
 def test_a_tpu_that_cannot_be_reached(monkeypatch, fault):
     def resolver(**arguments):
-        if fault == "slow":
+        if fault is None:
             time.sleep(30.0)
-        raise ValueError("no such node\nand more")
+        raise fault
 
     monkeypatch.setattr(strategy, "_installed", lambda package: False)
+    monkeypatch.setattr(strategy, "_has_tpu_client", lambda: True)
     monkeypatch.setattr(strategy, "_FIND_SECONDS", 0.2)
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
     began = time.monotonic()
     with pytest.raises(strategy.DeviceError, match="could not reach the TPU 'nope'") as raised:
         strategy.make_strategy("tpu", tpu_name="nope", tpu_zone="z", gcp_project="p")
     assert time.monotonic() - began < 10.0
-    cause = {"slow": "no answer within", "raises": "no such node."}[fault]
-    assert cause in str(raised.value) and "\n" not in str(raised.value)
-    assert "--tpu_zone" in str(raised.value)
+    cause = {
+        type(None): "no answer within",
+        ValueError: "no such node.",
+        OfTheClient: "OfTheClient.",
+    }
+    assert cause[type(fault)] in str(raised.value) and "\n" not in str(raised.value)
+    assert "--tpu_zone" in str(raised.value) and "gcloud auth" in str(raised.value)
 
 
-def test_the_script_says_so_in_one_line(tmp_path):
+@pytest.mark.parametrize("missing", ["googleapiclient", "oauth2client"])
+def test_a_tpu_by_its_name_needs_the_client_of_google_cloud(monkeypatch, missing):
+    there = importlib.util.find_spec("json")
+    found = lambda name, package=None: None if name == missing else there  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    monkeypatch.setattr(strategy, "_installed", lambda package: False)
+    with pytest.raises(strategy.DeviceError, match=r"to look up the TPU 'n'.*\.\[tpu\]"):
+        strategy.make_strategy("tpu", tpu_name="n")
+
+
+def test_a_tpu_by_its_address_needs_no_client(monkeypatch):
+    def resolver(tpu, **arguments):
+        raise ValueError(f"asked for {tpu}")
+
+    monkeypatch.setattr(strategy, "_installed", lambda package: False)
+    monkeypatch.setattr(strategy, "_has_tpu_client", lambda: False)
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    with pytest.raises(strategy.DeviceError, match="asked for grpc://10.0.0.2:8470"):
+        strategy.make_strategy("tpu", tpu_name="grpc://10.0.0.2:8470")
+
+
+def without_client():
+    strategy._has_tpu_client = lambda: False
+
+
+def unreachable():
+    strategy._has_tpu_client = lambda: True
+    strategy._FIND_SECONDS = 0.2
+    tf.distribute.cluster_resolver.TPUClusterResolver = lambda **arguments: time.sleep(600.0)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "cause"),
+    [(without_client, "to look up the TPU 'nope'"), (unreachable, "no answer within 0 seconds")],
+)
+def test_the_script_says_so_in_one_line(tmp_path, prepare, cause):
     flag_list = ["--strategy=tpu", "--tpu_name=nope", f"--workdir={tmp_path / 'run'}"]
-    ended = children.run(tmp_path, "train.py", flag_list)
+    began = time.monotonic()
+    ended = children.run(tmp_path, "train.py", flag_list, prepare)
+    assert time.monotonic() - began < 100.0  # and not the 600 of a lookup that is left to itself
     assert ended.code == 1
-    lines = [line for line in ended.errors.splitlines() if "could not reach the TPU" in line]
-    assert len(lines) == 1 and "Traceback" not in ended.errors
+    (line,) = [line for line in ended.errors.splitlines() if line.startswith("error: ")]
+    assert cause in line and "Traceback" not in ended.errors
     assert not (tmp_path / "run").exists()
 
 
