@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")
@@ -18,7 +19,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         moving_variance <- momentum * moving_variance + (1 - momentum) * v * n / (n - 1)
 
     n being the number of values a channel is averaged over. Each replica takes its own batch's
-    statistics, unless `synchronized`.
+    statistics; with `synchronized`, all take those of the global batch.
 
     `frozen` is the original's `bn_trainable=False`: training still normalises by the batch's
     statistics, gamma and beta are not trained, and the moving statistics stay what they are (0
@@ -81,6 +82,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         count = 1.0
         for axis in axes:
             count = count * keras.ops.cast(shape[axis], variance.dtype)
+        context = tf.distribute.get_replica_context()
+        if self.synchronized and context is not None:  # None: Keras averages over this batch
+            count = count * context.num_replicas_in_sync
         return variance * (count / keras.ops.maximum(count - 1.0, 1.0))
 
     def _update(self, mean: Any, variance: Any) -> None:

@@ -157,6 +157,14 @@ train(stock)
 for a, b in zip(ours.variables, stock.variables, strict=True):
     np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-5, atol=1e-6)
 assert np.abs(np.array(ours.moving_mean)).max() > 0
+
+with strategy.scope():
+    together = BatchNormalization(momentum=0.0, synchronized=True)
+    together.build((None, 3))
+train(together)
+values = x.reshape(-1, 3)
+np.testing.assert_allclose(np.array(together.moving_mean), values.mean(0), rtol=1e-5, atol=1e-6)
+np.testing.assert_allclose(np.array(together.moving_variance), values.var(0, ddof=1), rtol=1e-5)
 """
 
 
