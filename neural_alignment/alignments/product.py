@@ -80,7 +80,7 @@ class Product(LayerwiseAlignment):
         if self.feedback == "identity":
             return keras.initializers.Identity()
         if self.feedback == "orthogonal":
-            return _orthogonal
+            return _Orthogonal()
         return _SparseNormal(self.density)
 
     def backward_kernel(
@@ -113,9 +113,14 @@ class _Tiled:
         return keras.ops.concatenate(drawn, axis=-1)[..., : shape[-1]]
 
 
-def _orthogonal(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+class _Orthogonal:
     """Semi-orthogonal, drawn in float32: the QR it takes knows no bfloat16."""
-    return keras.ops.cast(keras.initializers.Orthogonal()(shape), dtype or "float32")
+
+    def __init__(self) -> None:
+        self._initializer = keras.initializers.Orthogonal()
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        return keras.ops.cast(self._initializer(shape), dtype or "float32")
 
 
 class _SparseNormal:
@@ -123,10 +128,10 @@ class _SparseNormal:
 
     def __init__(self, density: float) -> None:
         self._density = density
+        self._normal = keras.initializers.RandomNormal(stddev=1.0)
+        self._mask = FixedFraction(density)
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         stddev = 1.0 / math.sqrt(shape[0] * self._density)
-        values = keras.random.normal(shape, stddev=stddev, dtype=dtype or "float32")
-        if self._density == 1.0:
-            return values
-        return values * FixedFraction(self._density)(shape, dtype)
+        values = stddev * self._normal(shape, dtype=dtype or "float32")
+        return values if self._density == 1.0 else values * self._mask(shape, dtype)

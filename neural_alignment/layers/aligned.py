@@ -130,11 +130,14 @@ def _after(inputs: tf.Tensor, variables: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.identity(inputs)
 
 
-def _fold_in_replica(base: tf.Tensor | int) -> tf.Tensor:
+def _replica() -> tf.Tensor | int:
     context = tf.distribute.get_replica_context()
-    replica = context.replica_id_in_sync_group if context else 0
+    return context.replica_id_in_sync_group if context else 0
+
+
+def _fold_in_replica(base: tf.Tensor | int) -> tf.Tensor:
     # A large odd factor keeps the seeds of replicas away from those of other draws.
-    return tf.cast(base, "int32") + tf.cast(replica, "int32") * 0x3C6EF35F
+    return tf.cast(base, "int32") + tf.cast(_replica(), "int32") * 0x3C6EF35F
 
 
 class Aligned:
@@ -148,6 +151,30 @@ class Aligned:
         self.alignment = alignments.get(alignment)
         self._rule_variables: tuple[str, ...] = ()
         self._step_source: Callable[[], Any] | None = None
+
+    # Keras keeps the losses of a layer in one list, which every replica clears when it begins. Where
+    # replicas take turns in mid-model, as they do at each update of a noise state, one would lose
+    # the losses that it has added, so each has lists of its own.
+    @property
+    def _losses(self) -> list[tf.Tensor]:
+        return self._of_this_replica("losses", list)
+
+    @_losses.setter
+    def _losses(self, empty: list[tf.Tensor]) -> None:
+        """Keras's constructor."""
+
+    @property
+    def _loss_ids(self) -> set[int]:
+        return self._of_this_replica("loss_ids", set)
+
+    @_loss_ids.setter
+    def _loss_ids(self, empty: set[int]) -> None:
+        """Keras's constructor."""
+
+    def _of_this_replica(self, name: str, make: Callable[[], Any]) -> Any:
+        replica = tf.get_static_value(tf.convert_to_tensor(_replica()))
+        key = name, 0 if replica is None else int(replica)  # None: traced once for all replicas
+        return self.__dict__.setdefault("_by_replica", {}).setdefault(key, make())
 
     def set_step_source(self, source: Callable[[], Any] | None) -> None:
         """Says where the global step comes from outside a `training_step`; None is nowhere."""

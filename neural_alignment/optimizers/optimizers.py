@@ -61,7 +61,8 @@ class Clip:
         if self.method == "norm":
             return tf.clip_by_global_norm(list(gradients), self.limit)[0]
         return [
-            tf.where(tf.math.is_inf(g), g, tf.clip_by_value(g, -self.limit, self.limit))
+            # Not left to clip_by_value: XLA's may take NaN for a number.
+            tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -self.limit, self.limit), g)
             for g in gradients
         ]
 

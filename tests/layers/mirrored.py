@@ -24,18 +24,36 @@ def make(variants):
         x = layers.Conv2D(3, 3, strides=2, activation="tanh", alignment=rule(variant))(inputs)
         x = keras.layers.Flatten()(x)
         outputs.append(layers.Dense(2, alignment=rule(variant))(x))
-    return keras.Model(inputs, outputs)
+    # One output: with several, Keras 3.8 updates metrics, for which replicas take turns, before it
+    # collects the layers' losses.
+    return keras.Model(inputs, keras.layers.Concatenate()(outputs))
 
 
 def train(variants, strategy, x, targets):
     """Weights and losses of two steps of a plain `fit`."""
     with strategy.scope():
         model = make(variants)
-        model.compile(keras.optimizers.SGD(0.1), ["mse"] * len(variants))
-    y = tuple(targets for _ in variants)
+        error = keras.losses.mean_squared_error
+        model.compile(keras.optimizers.SGD(0.1), lambda y, p: len(variants) * error(y, p))
+    y = np.tile(targets, len(variants))
     data = tf.data.Dataset.from_tensors((x, y)).unbatch().batch(len(x)).repeat(2)
     history = model.fit(data, steps_per_epoch=1, epochs=2, verbose=0).history["loss"]
     return model.get_weights(), history
+
+
+def symmetric_beside_noise(strategy, x, targets):
+    """How far R moves B, over what it should, in a layer before one with a noise state."""
+    with strategy.scope():
+        inputs = keras.Input(x.shape[1:])
+        hidden = layers.Conv2D(3, 3, alignment="symmetric")
+        noisy = layers.Conv2D(3, 3, alignment=rule("mirror:noise"))(hidden(inputs))
+        outputs = layers.Dense(2, alignment="symmetric")(keras.layers.Flatten()(noisy))
+        model = keras.Model(inputs, outputs)
+        model.compile(keras.optimizers.SGD(10.0), "mse")
+    kernel, before = hidden.kernel.numpy(), hidden.backward_kernel.numpy()
+    model.fit(x, targets, batch_size=len(x), verbose=0)
+    moved = hidden.backward_kernel.numpy() - before
+    return float(np.median(moved / (10.0 * 2e-3 * (kernel - before))))
 
 
 def noise_of_replicas(strategy, x):
@@ -75,6 +93,7 @@ def main():
         "moved": max(float(np.abs(a - b).max()) for a, b in zip(weights, start, strict=True)),
         "finite": all(np.all(np.isfinite(w)) for w in random),
         "noise": noise_of_replicas(two, x),
+        "symmetric": symmetric_beside_noise(two, x, targets),
     }
     json.dump(result, sys.stdout)
 

@@ -17,6 +17,7 @@ def test_two_devices_train_as_one():
     assert found["largest"] < 1e-6
     np.testing.assert_allclose(*found["losses"], rtol=1e-5)
     assert found["finite"]
+    np.testing.assert_allclose(found["symmetric"], 1.0, rtol=1e-3)
     first, again, following = found["noise"]
     assert first == again
     assert first[0] != first[1]

@@ -73,6 +73,6 @@ def test_the_benchmark_s_settings_and_table():
 def test_the_benchmark_s_convolutional_net():
     fv = digits.job_flags("digits_symmetric", 0, "", "lenet5")
     assert (fv["model"].value, fv["image_size"].value) == ("lenet5", 32)
-    assert (fv["train_epochs"].value, fv["drops"].value) == (15.0, ["10.0"])
+    assert (fv["train_epochs"].value, fv["delay_epochs"].value) == (22.0, 2.0)
     assert fv["layers_list"].value is None
     assert fv["learning_rate"].value == 0.01 and fv["grad_clip"].value
