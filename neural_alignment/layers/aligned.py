@@ -152,9 +152,9 @@ class Aligned:
         self._rule_variables: tuple[str, ...] = ()
         self._step_source: Callable[[], Any] | None = None
 
-    # Keras keeps the losses of a layer in one list, which every replica clears when it begins. Where
-    # replicas take turns in mid-model, as they do at each update of a noise state, one would lose
-    # the losses that it has added, so each has lists of its own.
+    # Keras keeps a layer's losses in one list, which every replica clears when it begins. Replicas
+    # that take turns in mid-model, as they do at an update of a noise state, would lose what they
+    # have added, so each has lists of its own.
     @property
     def _losses(self) -> list[tf.Tensor]:
         return self._of_this_replica("losses", list)
