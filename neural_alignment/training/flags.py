@@ -112,7 +112,7 @@ def _define_data_and_model(fv: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "max_bad_records",
         None,
-        "corrupt images to leave out before it is an error",
+        "corrupt images that each process may leave out before it is an error",
         0,
         flag_values=fv,
     )
