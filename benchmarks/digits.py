@@ -58,9 +58,7 @@ _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
     "digits_product": (*_ALONE, "--decay_coef=2e-2", "--learning_rate=0.0025"),
     "digits_product_orthogonal": (*_ALONE, "--decay_coef=1e-2"),
     "digits_wm": (*_ALONE, "--train_epochs=22", "--learning_rate=0.0035", "--amp_coef=1"),
-    "digits_wm_tpe": (
-        *_ALONE, "--train_epochs=62", "--drops=20", "--learning_rate=0.0025", "--amp_coef=0.016",
-    ),
+    "digits_wm_tpe": (*_ALONE, *_ALTERNATING, "--learning_rate=0.0025", "--amp_coef=0.016"),
     "digits_wm_tpe_ad": (*_ADAM, *_ALTERNATING, "--amp_coef=0.04"),
     "digits_wm_tpe_ad_ops": (*_ADAM, *_ALTERNATING, "--amp_coef=25"),
     "digits_information_tpe": (*_ADAM, *_ALTERNATING),
