@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from neural_alignment import alignments
-from neural_alignment.layers.operations import Linear, two_kernels
+from neural_alignment.layers.operations import Linear, after, two_kernels
 
 
 @dataclasses.dataclass
@@ -119,17 +119,6 @@ def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
     return tf.constant([random.randrange(2**31 - 1), 0], dtype or "int32")
 
 
-def _after(inputs: tf.Tensor, variables: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The inputs, made to wait until the variables are read.
-
-    A gradient, a tied one or amp's, need not depend on the variable that it updates, and the graph
-    optimizer may drop the order between a read and an update; the package's own step has a barrier
-    instead.
-    """
-    with tf.control_dependencies(list(variables.values())):
-        return tf.identity(inputs)
-
-
 def _replica() -> tf.Tensor | int:
     context = tf.distribute.get_replica_context()
     return context.replica_id_in_sync_group if context else 0
@@ -230,7 +219,7 @@ class Aligned:
         forward_kernel = tf.convert_to_tensor(self.kernel)
         backward_kernel = self.alignment.backward_kernel(forward_kernel, variables, seed)
         if getattr(_active, "step", None) is None:
-            inputs = _after(inputs, variables)
+            inputs = after(inputs, list(variables.values()))
         projection = two_kernels(
             self.linear(),
             inputs,

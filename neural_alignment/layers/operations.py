@@ -172,6 +172,30 @@ def two_kernels(
     return untied(inputs, forward_kernel)
 
 
+def after(inputs: tf.Tensor, reads: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The inputs, made to wait until the variables are read.
+
+    A gradient, a tied one or amp's, need not depend on the variable that it updates, and the graph
+    optimizer may drop the order between a read and an update; the package's own step has a barrier
+    instead.
+
+    Args:
+        inputs: x.
+        reads: values of the variables.
+
+    Returns:
+        x; its gradient goes through as it is.
+    """
+
+    # TensorFlow's gradient of an operation with control inputs is zero in the body of a while loop.
+    @tf.custom_gradient
+    def wait(x):
+        with tf.control_dependencies(list(reads)):
+            return tf.identity(x), lambda upstream: upstream
+
+    return wait(inputs)
+
+
 def matmul(
     inputs: tf.Tensor,
     forward_kernel: tf.Tensor,

@@ -291,3 +291,22 @@ def test_tie_grad_of_the_operations():
 def test_kernels_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"forward kernel's shape \(5, 3\). Received: \(3, 5\)"):
         layers.matmul(draw((2, 5)), draw((5, 3)), draw((3, 5)))
+
+
+@pytest.mark.parametrize("variant", ["feedback", "kolen_pollack", "mirror"])
+def test_gradients_in_a_while_loop_are_the_eager_ones(variant):
+    """A layer that is called again and again in a graph's loop, as by a recurrent cell."""
+    layer = built(LAYERS["dense"], rule(variant), units=5)
+    x = tf.constant(draw((3, 5)))
+    kernel, backward = layer.kernel.value, layer.backward_kernel.value
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel, backward])
+            z = tf.while_loop(lambda i, z: i < 3, lambda i, z: (i + 1, layer(z)), (0, x))[1]
+            total = tf.reduce_sum(z)
+        return tape.gradient(total, [x, kernel, *[backward] * layer.alignment.tie_grad])
+
+    for graph, eager in zip(tf.function(gradients)(x), gradients(x), strict=True):
+        assert np.any(eager)
+        np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-6)
