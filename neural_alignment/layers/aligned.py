@@ -180,6 +180,11 @@ class Aligned:
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
         if name != "kernel" or self.alignment is None:
             return super().add_weight(*args, name=name, **kwargs)
+        if self.quantization_mode is not None:  # Keras then leaves out `call`, and the rule with it
+            raise ValueError(
+                "Expected a floating dtype policy with an alignment, such as 'mixed_bfloat16'. "
+                f"Received: the quantization {self.quantization_mode!r} in layer {self.path!r}"
+            )
         # R is computed in float32 whatever the layer computes in: the kernel must not autocast.
         kernel = super().add_weight(*args, name=name, autocast=False, **kwargs)
         self._add_rule_variables(tuple(kernel.shape))

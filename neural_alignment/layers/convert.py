@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -20,7 +20,7 @@ _STOCK = {
 _ALIGNED = {ours: stock for stock, ours in _STOCK.items()}
 
 
-def align(model: keras.Model, alignment: Any, skip: tuple[str, ...] = ()) -> keras.Model:
+def align(model: keras.Model, alignment: Any, skip: str | Iterable[str] = ()) -> keras.Model:
     """A copy of a model whose Dense and convolutional layers follow a learning rule.
 
     Kernels and biases are copied; backward kernels are new.
@@ -34,10 +34,22 @@ def align(model: keras.Model, alignment: Any, skip: tuple[str, ...] = ()) -> ker
         The new model, to be compiled.
 
     Raises:
-        ValueError: an unknown rule, or a layer with a kernel of a type that has no such layer here.
+        ValueError: an unknown rule, a name to skip that no layer has, or a layer with a kernel of a
+            type that has no such layer here.
         TypeError: an unknown option of the rule.
     """
     rule = alignments.get(alignment)
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    known = [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, keras.Model)
+    ]
+    for name in skip:
+        if name not in known:
+            raise ValueError(
+                f"Expected names of layers to skip: {', '.join(known)}. Received: {name!r}"
+            )
 
     def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name in skip or isinstance(layer, keras.Model):

@@ -221,11 +221,25 @@ def test_files_with_lora(name, tmp_path):
 def test_a_file_without_the_backward_kernel_is_refused(tmp_path):
     case = LAYERS["dense"]
     inputs = keras.Input(case.input_shape[1:])
-    plain = keras.Model(inputs, case.make(None, name="d")(inputs))
-    plain.save_weights(tmp_path / "m.weights.h5")
+    # As many weights in both: Keras's own check counts them.
+    other = alignments.SignSymmetry(magnitude="fixed_random")
+    keras.Model(inputs, case.make(other, name="d")(inputs)).save_weights(tmp_path / "m.weights.h5")
     aligned = keras.Model(inputs, case.make("symmetric", name="d")(inputs))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="Expected the weight 'backward_kernel'"):
         aligned.load_weights(tmp_path / "m.weights.h5")
+
+
+@pytest.mark.parametrize("policy", ["float8_from_float32", "int8_from_float32", "map"])
+def test_a_quantized_dtype_policy_is_refused(policy):
+    """Keras would compute with its own operations, past the rule."""
+    if policy == "map":
+        policy = keras.dtype_policies.DTypePolicyMap()
+        policy["d"] = keras.dtype_policies.get("float8_from_float32")
+    layer = layers.Dense(4, alignment="mirror", dtype=policy, name="d")
+    with pytest.raises(
+        ValueError, match="Expected a floating dtype policy .*Received: .*(float|int)8"
+    ):
+        layer.build((None, 5))
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -58,3 +58,23 @@ def test_a_layer_type_without_a_rule_is_refused_by_name():
     assert [layer.name for layer in layers.aligned_layers(aligned)] == ["first", "head"]
     with pytest.raises(ValueError, match="Expected a rule's name"):
         layers.align(model, "symetric")
+
+
+@pytest.mark.parametrize(("skip", "left"), [("c", "ab"), (["c"], "ab"), (("a", "b"), "c")])
+def test_skip_takes_one_name_or_several(skip, left):
+    aligned = layers.align(_functional(), "symmetric", skip=skip)
+    assert [layer.name for layer in layers.aligned_layers(aligned)] == list(left)
+
+
+def test_a_name_is_skipped_as_a_whole():
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="head")]
+    )
+    aligned = layers.align(model, "symmetric", skip="head")
+    assert [layer.name for layer in layers.aligned_layers(aligned)] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["typo", "inner"])
+def test_a_name_to_skip_that_no_layer_has_is_refused(name):
+    with pytest.raises(ValueError, match=f"names of layers to skip: .*c. Received: '{name}'"):
+        layers.align(_functional(), "symmetric", skip=("a", name))
