@@ -526,6 +526,8 @@ def _check_rule(fv: flags.FlagValues) -> None:
         _check_schedule(fv, coefficient, coefficient in known, of)
     if fv["input_distribution"].value is None:
         _refuse_given(fv, ["input_stddev"], "input_distribution, the noise whose deviation this is")
+    if not fv["activation_forward"].value and not fv["activation_backward"].value:
+        _refuse_given(fv, ["activation_fn_override"], "activation_forward or activation_backward")
     if rule is not None:
         try:
             rule(**given_rule_options(fv))
@@ -555,23 +557,30 @@ def _check_schedule(fv: flags.FlagValues, name: str, known: bool, rule: str) -> 
 
 
 def has_alignment_loss(fv: flags.FlagValues) -> bool:
-    """Whether the rule has a layer-wise loss."""
+    """Whether the rule has a layer-wise loss, and a coefficient of it is ever other than 0."""
     name = fv["alignment"].value
-    return name not in (None, "backprop") and issubclass(
-        alignments.rule(name), alignments.LayerwiseAlignment
+    if name in (None, "backprop"):
+        return False
+    made = alignments.rule(name)(**given_rule_options(fv))
+    # Of the schedules only a linear one grows from 0.
+    return made.has_loss or any(
+        fv[f"{coefficient}_schedule_type"].value == "linear"
+        for coefficient in coefficient_names()
+        if coefficient in made.option_names()
     )
 
 
 def _check_timing(fv: flags.FlagValues) -> None:
+    if has_alignment_loss(fv):
+        return
     rule = fv["alignment"].value or "backprop"
-    if not has_alignment_loss(fv):
-        for flag in ("alignment_optimizer", "alternate_step_freq", "delay_epochs"):
-            if fv[flag].value is not None:
-                _refuse(
-                    flag, f"a rule with an alignment loss, which {rule} has not", fv[flag].value
-                )
-        expected = f"a rule with an alignment loss, which {rule} has not"
-        _refuse_given(fv, ["alignment_rate"], expected)
+    zero = [name for name in coefficient_names() if fv[name].value == 0.0]
+    of = f"{rule} with {', '.join(f'{name}=0' for name in zero)}" if zero else rule
+    expected = f"a rule with an alignment loss, which {of} has not"
+    for flag in ("alignment_optimizer", "alternate_step_freq", "delay_epochs"):
+        if fv[flag].value is not None:
+            _refuse(flag, expected, fv[flag].value)
+    _refuse_given(fv, ["alignment_rate"], expected)
 
 
 _RATE_FLAGS = (

@@ -30,6 +30,7 @@ def parse(*arguments: str) -> absl_flags.FlagValues:
 MIRROR = "--alignment=mirror"
 TWO = ("--alignment=symmetric", "--alignment_optimizer=adam")
 FALLING = "--constant_lr=false"
+NO_LOSS = ("--alignment=kolen_pollack", "--decay_coef=0")
 
 # The flag that the message must name first, and the command line.
 WRONG = [
@@ -126,12 +127,17 @@ WRONG = [
     ("alignment_optimizer", ["--alignment=backprop", "--alignment_optimizer=adam"]),
     ("alignment_optimizer", ["--alignment=feedback", "--alignment_optimizer=adam"]),
     ("alignment_optimizer", ["--alignment=sign_symmetry", "--alignment_optimizer=adam"]),
+    ("alignment_optimizer", [*NO_LOSS, "--alignment_optimizer=gd"]),
+    ("alignment_optimizer", [*NO_LOSS, "--decay_coef_stop=0.5", "--alignment_optimizer=gd"]),
+    ("delay_epochs", [*NO_LOSS, "--alignment_rate=3", "--delay_epochs=1"]),
+    ("alignment_rate", [*NO_LOSS, "--alignment_rate=3"]),
     ("alignment_rate", ["--alignment=backprop", "--alignment_rate=2"]),
     ("amp_coef", ["--alignment=backprop", "--amp_coef=1"]),
     ("amp_coef", ["--alignment=symmetric", "--amp_coef=1"]),
     ("amp_coef_stop", ["--alignment=symmetric", "--amp_coef_stop=0.5"]),
     ("use_sparse", [MIRROR, "--use_sparse"]),
     ("input_stddev", [MIRROR, "--input_stddev=0.5"]),
+    ("activation_fn_override", [MIRROR, "--activation_fn_override=relu"]),
     ("decay_coef_schedule_type", [MIRROR, "--decay_coef_cycle=2"]),
     ("decay_coef_schedule_type", [MIRROR, "--decay_coef_schedule_rate=2"]),
     ("decay_coef_schedule_rate", [MIRROR, "--decay_coef_schedule_type=linear"]),
@@ -205,6 +211,13 @@ ACCEPTED = [
         "--decay_coef_schedule_rate=-0.1",
         "--decay_coef_cycle=3",
     ],
+    [
+        *NO_LOSS,
+        "--decay_coef_schedule_type=linear",
+        "--decay_coef_schedule_rate=0.1",
+        "--alignment_optimizer=gd",
+    ],
+    [MIRROR, "--activation_backward", "--activation_fn_override=relu"],
     ["--train_epochs=2.5", "--max_epochs=2.5"],
     ["--strategy=mirrored", "--logical_cpus=2"],
     ["--workdir=/mnt/bucket/run", "--dataset=imagenet", "--data_dir=gs://bucket/data"],
