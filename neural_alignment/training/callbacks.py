@@ -34,7 +34,7 @@ class AlignmentMetrics(keras.callbacks.Callback):
     `projection_angle/LAYER` and `local_gradient_angle/LAYER`. Training steps are as without it.
 
     Args:
-        inputs: a batch to measure the paths on, or None.
+        inputs: a batch to measure the paths on, as the model takes it, or None.
         labels: its labels.
         loss: `loss(labels, outputs)`; None is cross-entropy of logits with integer labels.
 
@@ -44,9 +44,9 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     def __init__(
         self,
-        inputs: tf.Tensor | None = None,
-        labels: tf.Tensor | None = None,
-        loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+        inputs: Any = None,
+        labels: Any = None,
+        loss: Callable[[Any, Any], tf.Tensor] | None = None,
     ) -> None:
         super().__init__()
         if (inputs is None) != (labels is None):

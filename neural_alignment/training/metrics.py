@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -163,9 +164,9 @@ def kernel_metrics(model: keras.Model) -> dict[str, dict[str, float]]:
 
 def path_metrics(
     model: keras.Model,
-    inputs: tf.Tensor,
-    labels: tf.Tensor,
-    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    inputs: Any,
+    labels: Any,
+    loss: Callable[[Any, Any], tf.Tensor],
 ) -> dict[str, dict[str, float]]:
     """Projection and local gradient angle of every layer with an alignment, on one batch.
 
@@ -173,26 +174,28 @@ def path_metrics(
 
     Args:
         model: a built model.
-        inputs: a batch.
-        labels: its labels.
+        inputs: a batch; a list or dict of arrays where the model has several inputs.
+        labels: its labels, as loss takes them.
         loss: `loss(labels, outputs)`.
 
     Returns:
         Layer path to `{"projection_angle": degrees, "local_gradient_angle": degrees}`. A layer
-        called more than once counts with its last call.
+        called more than once counts with its last call; one that the loss does not depend on has no
+        local gradient angle.
     """
     with tf.GradientTape() as tape, probe() as calls:
-        tape.watch(inputs := tf.convert_to_tensor(inputs))
+        inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+        tape.watch(inputs)
         value = loss(labels, model(inputs, training=False))
     upstreams = tape.gradient(value, [call.projection for call in calls])
     measured = {}
     for call, upstream in zip(calls, upstreams, strict=True):
         kernel, backward = _float32(call.layer.kernel), call.layer.backward_kernel_value()
         linear, x = call.layer.linear(), _float32(call.inputs)
-        measured[call.layer.path] = {
-            "projection_angle": float(projection_angle(linear, x, kernel, backward)),
-            "local_gradient_angle": float(
-                local_gradient_angle(linear, x, _float32(upstream), kernel, backward)
-            ),
-        }
+        angles = {"projection_angle": projection_angle(linear, x, kernel, backward)}
+        if upstream is not None:
+            angles["local_gradient_angle"] = local_gradient_angle(
+                linear, x, _float32(upstream), kernel, backward
+            )
+        measured[call.layer.path] = {name: float(value) for name, value in angles.items()}
     return measured

@@ -23,6 +23,7 @@ def model(alignment, **compile_options):
     return made
 
 
+ANGLES = ("weight_angle", "projection_angle", "local_gradient_angle")
 X, LABELS = draw((8, 5)), np.arange(8) % 3
 
 
@@ -56,6 +57,28 @@ def test_metrics_are_logged_and_change_no_bit_of_the_training(alignment):
 def test_without_a_batch_the_kernels_alone_are_measured():
     logged = fit(model("symmetric"), AlignmentMetrics(), epochs=1)
     assert {key.partition("/")[0] for key in logged} == {"loss", "weight_angle", "norm_ratio"}
+
+
+def two_paths():
+    """Two inputs, each through a layer of its own to an output of its own."""
+    made = [keras.Input((5,), name="left"), keras.Input((6,), name="right")]
+    outputs = [layers.Dense(3, alignment="mirror", name=f"to_{x.name}")(x) for x in made]
+    return keras.Model(made, outputs)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_metrics_of_a_model_with_two_inputs_and_a_layer_apart_from_the_loss(as_dict):
+    x = {"left": X, "right": draw((8, 6))}
+    callback = AlignmentMetrics(
+        x if as_dict else list(x.values()), LABELS, lambda _, outputs: outputs[0][0, 0] ** 2
+    )
+    callback.set_model(two_paths())
+    callback.on_epoch_end(0, logs := {})
+    assert logs.keys() == {
+        *(f"{name}/to_left" for name in (*ANGLES, "norm_ratio")),
+        *(f"{name}/to_right" for name in (*ANGLES[:2], "norm_ratio")),
+    }
+    assert all(0.0 < logs[f"{name}/to_left"] < 180.0 for name in ANGLES)
 
 
 def test_a_batch_needs_labels():
