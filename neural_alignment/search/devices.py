@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from neural_alignment.search.space import FlagValue
 
@@ -48,6 +49,12 @@ def assign(names: Sequence[str], tpu_names: Sequence[str], parallel: int) -> lis
             for name in names
         ] or [Device(environment=threads)]
     return [pool[slot % len(pool)] for slot in range(parallel)]
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow would find an NVIDIA GPU here; without importing it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return Path("/dev/nvidiactl").exists() and not hidden
 
 
 def thread_share(parallel: int) -> Mapping[str, str]:

@@ -1,17 +1,29 @@
 """The flags of scripts/search.py, and the checks that need no search to be under way."""
 
+import importlib.util
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
-from neural_alignment.search import space_file
+from neural_alignment.search import devices, space_file
 from neural_alignment.search.plan import Plan
-from neural_alignment.search.space import FlagValue, Space, SpaceError, random_points
+from neural_alignment.search.space import (
+    RESERVED,
+    FlagValue,
+    Space,
+    SpaceError,
+    flags_set,
+    random_points,
+)
 from neural_alignment.search.trial import command_line
 from neural_alignment.training import flags as train_flags
 
 ALGORITHMS = ("tpe", "random")
+# Data sets that have no folder of their own to look in.
+_NEED_DATA_DIR = ("imagenet",)
 
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -80,6 +92,7 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.register_validator("max_epochs", _positive, "Expected more than 0.", flag_values=fv)
     flags.register_validator("devices", _devices_ok, flag_values=fv)
     flags.register_validator("train_flag", _assignments_ok, flag_values=fv)
+    flags.register_validator("spark", _master_ok, flag_values=fv)
     flags.register_validator("train_script", _script_ok, flag_values=fv)
 
 
@@ -106,15 +119,29 @@ def plan_from(flag_values: flags.FlagValues) -> Plan:
             "flag --spark: Expected no --devices and --tpu_names with it: Spark assigns the "
             "workers' resources."
         )
+    if fv.spark and importlib.util.find_spec("pyspark") is None:
+        raise flags.IllegalFlagValueError(
+            f"flag --spark={fv.spark}: Expected pyspark. Received: it is not installed. "
+            'Install it with pip install "neural-alignment[spark]".'
+        )
     if fv.spark and fv.preload:
         raise flags.IllegalFlagValueError(
             "flag --preload: Expected --nopreload with --spark: its workers start the trials."
         )
+    _check_parallel(fv)
+    assignments = _assignments(fv.train_flag, fv.train_script is not None)
     try:
-        space = space_file.load(fv.space).with_flags(_assignments(fv.train_flag))
+        space = space_file.load(fv.space).with_flags(assignments)
+        space_file.check(space, fv.space)
     except SpaceError as error:
         raise flags.IllegalFlagValueError(f"flag --space={fv.space}: {error}") from error
     _check_max_epochs(fv, space)
+    for flag in ("strategy", "tpu_name") if fv.tpu_names else ():
+        if flag in set(space.flags) | flags_set(space.parameters):
+            raise flags.IllegalFlagValueError(
+                f"flag --tpu_names: Expected a space and --train_flag without --{flag}, which it "
+                "sets. Received both; leave one out."
+            )
     return Plan(
         space=space,
         algorithm=fv.algorithm,
@@ -124,23 +151,32 @@ def plan_from(flag_values: flags.FlagValues) -> Plan:
     )
 
 
-def check_trials(plan: Plan, samples: int = 50) -> None:
-    """Checks that trials of a plan are valid command lines of scripts/train.py.
+def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> None:
+    """Checks that trials of a plan are valid command lines of the training script.
 
     Args:
         plan: The plan.
         samples: Points to draw.
+        own_script: The script is the user's: what it takes besides epochs is not known.
 
     Raises:
         flags.Error: one is not; with the reason.
     """
     for settings in random_points(plan.space, samples, plan.seed):
         try:
-            parse_training_flags(plan.trial_flags(settings))
+            training = plan.trial_flags(settings)
+            if own_script:
+                continue
+            parsed = parse_training_flags(training)
         except ValueError as error:
             raise flags.IllegalFlagValueError(
-                f"flag --space={plan.space.name}: scripts/train.py refuses its settings: {error}"
+                f"flag --space={plan.space.name}: the training script refuses its settings: {error}"
             ) from error
+        if parsed.dataset in _NEED_DATA_DIR and parsed.data_dir is None:
+            raise flags.IllegalFlagValueError(
+                f"flag --train_flag: Expected the folder of {parsed.dataset}. Received: none. "
+                "Add --train_flag=data_dir=FOLDER."
+            )
 
 
 def parse_training_flags(training: Mapping[str, FlagValue]) -> flags.FlagValues:
@@ -163,6 +199,24 @@ def parallel(flag_values: flags.FlagValues) -> int:
     """How many trials run at a time."""
     fv = flag_values
     return fv.parallel or max(1, len(fv.tpu_names or fv.devices))
+
+
+def _check_parallel(fv: flags.FlagValues) -> None:
+    """Refuses more trials at a time than devices: they would share one, and its memory."""
+    if fv.spark or parallel(fv) == 1 or (fv.devices and set(fv.devices) == {"cpu"}):
+        return
+    listed = fv.tpu_names or fv.devices
+    if listed and fv.parallel and fv.parallel > len(listed):
+        name = "tpu_names" if fv.tpu_names else "devices"
+        raise flags.IllegalFlagValueError(
+            f"flag --parallel={fv.parallel}: Expected at most one trial for each of --{name}. "
+            f"Received {len(listed)} of them ({','.join(listed)})."
+        )
+    if not listed and devices.has_gpu():
+        raise flags.IllegalFlagValueError(
+            f"flag --parallel={fv.parallel}: Expected --devices with it on a machine with GPUs: "
+            "each trial would take all of them. Received none; give CUDA ids, or --devices=cpu."
+        )
 
 
 def _check_max_epochs(fv: flags.FlagValues, space: Space) -> None:
@@ -189,8 +243,22 @@ def _assignments_ok(value: Sequence[str]) -> bool:
         name, equals, _ = text.partition("=")
         if not equals or not name.isidentifier():
             raise flags.ValidationError(f"Expected name=value. Received {text!r}.")
-        if name in ("workdir", "train_epochs", "max_epochs"):
-            raise flags.ValidationError(f"Expected flags but {name}, which the search sets itself.")
+        if name in RESERVED:
+            raise flags.ValidationError(
+                f"Expected flags other than {', '.join(RESERVED)}: they are the search's. "
+                f"Received {text!r}."
+            )
+    return True
+
+
+def _master_ok(value: str | None) -> bool:
+    if value is not None and not re.fullmatch(
+        r"local(\[(\*|\d+)(, ?\d+)?\])?|local-cluster\[.+\]|yarn|(spark|k8s|sc)://.+", value
+    ):
+        raise flags.ValidationError(
+            f"Expected a Spark master: local[N], spark://HOST:PORT, yarn, k8s://... "
+            f"Received {value!r}."
+        )
     return True
 
 
@@ -200,6 +268,37 @@ def _script_ok(value: str | None) -> bool:
     return True
 
 
-def _assignments(values: Sequence[str]) -> dict[str, FlagValue]:
-    pairs = (text.partition("=") for text in values)
-    return {name: value for name, _, value in pairs}
+def _assignments(values: Sequence[str], own_script: bool) -> dict[str, FlagValue]:
+    """name=value texts as flags, each value of its training flag's type."""
+    known = flags.FlagValues()
+    if not own_script:
+        train_flags.define_flags(known)
+    typed = {}
+    for assignment in values:
+        name, _, text = assignment.partition("=")
+        try:
+            typed[name] = _read_as(known[name], text) if name in known else _guess(text)
+        except ValueError as error:
+            raise flags.IllegalFlagValueError(
+                f"flag --train_flag={assignment}: Expected a value that --{name} takes. "
+                f"Received {text!r}: {error}."
+            ) from error
+    return typed
+
+
+def _read_as(flag: flags.Flag, text: str) -> FlagValue:
+    """The text as a number or a boolean, if the flag is one; lists and names stay as they are."""
+    return flag.parser.parse(text) if flag.flag_type() in ("bool", "int", "float") else text
+
+
+def _guess(text: str) -> FlagValue:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        # JSON has no NaN and no infinity.
+        return value if math.isfinite(value) else text
+    return text

@@ -1,5 +1,6 @@
 """scripts/search.py: a search from its flags, or the report of one."""
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,8 +37,7 @@ def parse(argv: Sequence[str]) -> list[str]:
             raise flags.Error(f"Expected flags, or report DIR. Received {' '.join(rest[1:])!r}.")
         else:
             plan = search_flags.plan_from(flags.FLAGS)
-            if flags.FLAGS.train_script is None:
-                search_flags.check_trials(plan)
+            search_flags.check_trials(plan, own_script=flags.FLAGS.train_script is not None)
     except flags.Error as error:
         sys.stderr.write(f"FATAL Flags parsing error: {error}\nPass --help to see the flags.\n")
         sys.exit(1)
@@ -58,6 +58,9 @@ def main(argv: Sequence[str]) -> int:
     except Interrupted as interrupted:
         sys.stderr.write(f"{interrupted}\n")
         return 128 + interrupted.number
+    except KeyboardInterrupt:  # before or after the trials
+        sys.stderr.write(f"{Interrupted(signal.SIGINT)}\n")
+        return 128 + signal.SIGINT
     except (LockedError, StoreError, RuntimeError, OSError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
@@ -116,8 +119,8 @@ def _launcher(store: Store, environment: Mapping[str, str]) -> Launcher:
     if preload is None:
         # A fork cannot use CUDA that its parent has begun to use; where there is a GPU or a TPU, a
         # trial takes so long that seconds do not matter.
-        has_gpu = Path("/dev/nvidiactl").exists() and set(fv.devices) != {"cpu"}
-        preload = not (has_gpu or fv.tpu_names or fv.train_script)
+        uses_gpu = devices.has_gpu() and set(fv.devices) != {"cpu"}
+        preload = not (uses_gpu or fv.tpu_names or fv.train_script)
     if not preload:
         return ScriptLauncher()
     return ForkServer(_PRELOADED, environment, store.directory / "preload.log")

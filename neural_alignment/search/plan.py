@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neural_alignment.lock import FileLock, LockedError
 from neural_alignment.search import trial
 from neural_alignment.search.space import FlagValue, Space, schedule_epochs
 from neural_alignment.search.space_file import from_data
 from neural_alignment.search.store import Record, Store, StoreError, read_json, write_json
 from neural_alignment.search.trial import Note
 
-# Flags that say where things are, not what a trial computes: they may change between two starts.
-_FREE_FLAGS = ("data_dir",)
+# Flags that say where data is, not what a trial computes: they may change between two starts.
+_FREE_FLAGS = ("data_dir", "download")
 _NAME = "search.json"
 
 
@@ -106,6 +107,9 @@ def resume(store: Store, plan: Plan) -> list[Note]:
 
     Returns:
         The notes of the trials to go on with, in order.
+
+    Raises:
+        StoreError: a file cannot be read or written, or another machine still runs a trial.
     """
     write_json(store.directory / _NAME, plan.to_data())
     store.read()
@@ -115,12 +119,28 @@ def resume(store: Store, plan: Plan) -> list[Note]:
         record = note.record()
         if record is None:
             trial.end_orphan(note)
+            _check_unused(store, note)
             record = _complete(store, note)
         if record is None:
             unfinished.append(plan.note(number, note.settings))
         else:
             store.append(record)
     return unfinished
+
+
+def _check_unused(store: Store, note: Note) -> None:
+    """Raises a StoreError if a training job, on whatever machine, has the trial's run directory."""
+    lock = store.run_directory(note.trial) / "lock"
+    if not note.process or not lock.exists():
+        return
+    try:
+        with FileLock(lock, "workdir"):
+            return
+    except LockedError as error:
+        raise StoreError(
+            f"Trial {note.trial} still runs on {note.process['host']}, with pid "
+            f"{note.process['pid']}. Wait for it or end it there, and start the same search again."
+        ) from error
 
 
 def _complete(store: Store, note: Note) -> Record | None:

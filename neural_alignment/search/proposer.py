@@ -113,7 +113,8 @@ def _node(parameter: Parameter) -> Any:
     if parameter.distribution == "loguniform":
         return hyperopt.hp.loguniform(name, np.log(low), np.log(high))
     if parameter.distribution == "integer":
-        return hyperopt.hp.uniformint(name, low, high)
+        # It rounds a uniform draw: half a unit more on each side gives the ends their full share.
+        return hyperopt.hp.uniformint(name, low - 0.5, high + 0.5)
     options = [
         {"value": option.value, **{child.name: _node(child) for child in option.parameters}}
         for option in parameter.options
@@ -125,10 +126,9 @@ def _value(parameter: Parameter, raw: Any) -> FlagValue:
     """The flag's value of a number that hyperopt drew."""
     if parameter.options:
         return parameter.options[int(raw)].value
-    if parameter.distribution == "integer":
-        return int(raw)
-    # exp(log(high)) can pass the bound by a rounding error.
-    return min(max(float(raw), parameter.low), parameter.high)
+    # exp(log(high)), or an integer's half a unit more, can pass the bound by rounding.
+    value = min(max(float(raw), parameter.low), parameter.high)
+    return int(value) if parameter.distribution == "integer" else value
 
 
 def _raw(space: Space, settings: Mapping[str, FlagValue]) -> dict[str, list[float]]:

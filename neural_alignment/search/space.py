@@ -12,6 +12,8 @@ from typing import Any
 
 DISTRIBUTIONS = ("uniform", "loguniform", "integer", "choice", "boolean")
 FlagValue = bool | int | float | str
+# The search sets the first three itself; the others could set anything behind its back.
+RESERVED = ("workdir", "train_epochs", "max_epochs", "preset", "flagfile")
 
 
 class SpaceError(ValueError):
@@ -183,7 +185,13 @@ def schedule_epochs(flags: Mapping[str, FlagValue], epochs: float) -> float:
 
     Returns:
         Epochs, for --train_epochs or --max_epochs.
+
+    Raises:
+        SpaceError: one of the two flags is not a number.
     """
+    for name in ("delay_epochs", "alternate_step_freq"):
+        if not is_number(flags.get(name) or 0):
+            raise SpaceError(f"--{name}: Expected a number. Received {flags[name]!r}.")
     delay = flags.get("delay_epochs") or 0
     stretch = (flags.get("alternate_step_freq") or 0) + 1
     total = delay + stretch * epochs
@@ -216,6 +224,11 @@ def _draw(parameter: Parameter, rng: random.Random) -> FlagValue:
         drawn = math.exp(rng.uniform(math.log(parameter.low), math.log(parameter.high)))
         return min(max(drawn, parameter.low), parameter.high)
     return rng.uniform(parameter.low, parameter.high)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a flag's value is a finite number; a boolean is none."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 def flags_set(parameters: tuple[Parameter, ...]) -> set[str]:

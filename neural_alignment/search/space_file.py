@@ -9,12 +9,14 @@ from typing import Any
 
 from neural_alignment.search.space import (
     DISTRIBUTIONS,
+    RESERVED,
     FlagValue,
     Option,
     Parameter,
     Space,
     SpaceError,
     flags_set,
+    is_number,
 )
 
 _BUILT_IN = Path(__file__).parent / "spaces"
@@ -82,7 +84,7 @@ def from_data(data: Mapping[str, Any], source: str = "space") -> Space:
         flags=_flags(data.get("flags", {}), f"{source}: flags"),
         parameters=_parameters(data["parameters"], source),
     )
-    _check_tree(space, source)
+    check(space, source)
     return space
 
 
@@ -238,35 +240,68 @@ def _options(entry: Mapping[str, Any], where: str) -> tuple[Option, ...]:
     return tuple(options)
 
 
-def _check_tree(space: Space, source: str) -> None:
-    """Names are unique, no path sets a flag twice, and every `times` has its flag."""
+def check(space: Space, source: str) -> None:
+    """Checks names and flags: unique on every path, none reserved, every `times` a number's.
+
+    Args:
+        space: The space.
+        source: What to call it in errors.
+
+    Raises:
+        SpaceError: naming the part that is wrong and what was expected.
+    """
     if not space.parameters:
         raise SpaceError(f"{source}: Expected at least one parameter.")
     seen = [parameter.name for parameter in space.walk()]
     for name in seen:
         if seen.count(name) > 1:
             raise SpaceError(f"{source}: two parameters are called {name!r}.")
-    _check_path(space.parameters, set(space.flags), source)
+    for flag in RESERVED:
+        if flag in set(space.flags) | flags_set(space.parameters):
+            raise SpaceError(
+                f"{source}: Expected flags other than {', '.join(RESERVED)}: they are the "
+                f"search's. Received --{flag}; leave it out."
+            )
+    _check_path(space.parameters, set(space.flags), _numeric(space.flags), source)
 
 
-def _check_path(parameters: tuple[Parameter, ...], inherited: set[str], source: str) -> None:
+def _check_path(
+    parameters: tuple[Parameter, ...], inherited: set[str], factors: set[str], source: str
+) -> None:
+    """Checks a level; `factors` are the flags that have a number on every path to it."""
     taken = set(inherited)
+    factors = factors | {p.flag for p in parameters if p.flag and _gives_number(p)}
     for parameter in parameters:
         ours = flags_set((parameter,))
         for flag in sorted(ours & taken):
             raise SpaceError(f"{source}: {parameter.name} sets --{flag}, which is set already.")
         taken |= ours
     for parameter in parameters:
-        if parameter.times and parameter.times not in taken:
+        if parameter.times and parameter.times not in factors:
             raise SpaceError(
-                f"{source}: {parameter.name}: times: --{parameter.times} has no value here."
+                f"{source}: {parameter.name}: times: Expected a flag that is a number wherever "
+                f"{parameter.name} exists, and no product itself. Received --{parameter.times}."
             )
         for option in parameter.options:
             own = {parameter.flag} if parameter.flag else set()
             for flag in sorted(own & set(option.flags)):
                 raise SpaceError(f"{source}: {parameter.name} sets --{flag} twice.")
             others = taken - flags_set((parameter,))
-            _check_path(option.parameters, others | own | set(option.flags), source)
+            _check_path(
+                option.parameters,
+                others | own | set(option.flags),
+                factors | _numeric(option.flags),
+                source,
+            )
+
+
+def _gives_number(parameter: Parameter) -> bool:
+    """Whether its flag is a number that is no product."""
+    return parameter.times is None and all(is_number(option.value) for option in parameter.options)
+
+
+def _numeric(flags: Mapping[str, FlagValue]) -> set[str]:
+    return {name for name, value in flags.items() if is_number(value)}
 
 
 def _flags(data: Any, where: str) -> dict[str, FlagValue]:

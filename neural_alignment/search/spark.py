@@ -7,11 +7,13 @@ directory.
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
+from types import FrameType
 from typing import Any
 
 import hyperopt
@@ -19,13 +21,14 @@ import numpy as np
 from hyperopt import base
 
 from neural_alignment.search import plan as plans
+from neural_alignment.search import trial
 from neural_alignment.search.devices import Device, thread_share
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import ScriptLauncher
 from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.runner import Display
 from neural_alignment.search.store import Record, Store
-from neural_alignment.search.trial import Note, RunningTrial
+from neural_alignment.search.trial import Interrupted, Note, RunningTrial
 
 _POLL_SECONDS = 0.2
 _MOST_TRIALS = 2**31
@@ -74,15 +77,27 @@ class SparkRunner:
         """Runs until there are `trials` trials, those of earlier starts included.
 
         Raises:
-            ImportError: pyspark is not installed.
+            Interrupted: SIGINT or SIGTERM came.
+            RuntimeError: Spark did not start, or a task failed.
             StoreError: the store could not be read or written.
         """
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._run(trials)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _run(self, trials: int) -> None:
+        _stop_on_signals()
         waiting = [note.trial for note in self._prepare()]
         begun = {record.trial for record in self._store.records} | set(waiting)
         numbers = waiting + [number for number in range(trials) if number not in begun]
         if not numbers:
             return
         session = self._session()
+        # Spark has put its own handler there.
+        _stop_on_signals()
         try:
             self._trials = hyperopt.SparkTrials(parallelism=self._parallel, spark_session=session)
             proposer = Proposer(
@@ -117,7 +132,17 @@ class SparkRunner:
 
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = SparkSession.builder.master(self._master).appName("neural_alignment search")
-        return builder.config("spark.ui.enabled", "false").getOrCreate()
+        try:
+            return builder.config("spark.ui.enabled", "false").getOrCreate()
+        except Interrupted:
+            raise
+        except Exception as error:
+            java = getattr(error, "java_exception", None)
+            reason = str(error if java is None else java.toString()).partition("\n")[0]
+            raise RuntimeError(
+                f"Expected a Spark master that can be used. Received: --spark={self._master}, "
+                f"{reason} See that the master is right, and that Java is installed."
+            ) from error
 
     def _suggest(
         self,
@@ -149,9 +174,9 @@ class SparkRunner:
         return documents
 
     def _on_progress(self, trials: base.Trials, *_: Any) -> tuple[bool, list[Any]]:
-        del trials
         self._collect()
-        return False, []
+        # What failed one task outside its trial is likely to fail them all.
+        return any(d["state"] == base.JOB_STATE_ERROR for d in trials._dynamic_trials), []
 
     def _collect(self) -> None:
         """Records the outcomes that the workers have sent back."""
@@ -171,20 +196,33 @@ class SparkRunner:
                 raise RuntimeError(f"A Spark task failed with {kind}: {message}")
 
 
+def _stop_on_signals() -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
 def run_on_worker(
     number: float, *, directory: str, script: str, device: Device, time_limit: float
 ) -> dict[str, Any]:
     """Runs one trial, from its note, in the process that calls.
+
+    Spark may run a task again whose worker it lost: a trial that has ended is not run again, and
+    one that still runs on this machine is ended first.
 
     Returns:
         hyperopt's result, with the record as a dict under "outcome".
     """
     store = Store(Path(directory))
     note = Note.load(store, int(number))
-    running = RunningTrial(store, note, Path(script), ScriptLauncher(), device, time_limit)
-    record = None
-    while record is None:
-        record = running.poll(_POLL_SECONDS)
+    record = note.record()
+    if record is None:
+        trial.end_orphan(note)
+        running = RunningTrial(store, note, Path(script), ScriptLauncher(), device, time_limit)
+        while record is None:
+            record = running.poll(_POLL_SECONDS)
     result = {"status": hyperopt.STATUS_FAIL, "outcome": asdict(record)}
     if record.state == "done":
         result.update(status=hyperopt.STATUS_OK, loss=-record.score)

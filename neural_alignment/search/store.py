@@ -5,12 +5,14 @@ trials.jsonl         one line a trial that has ended, appended in one write and 
 trials/0007/         trial 7's run directory
 trials/0007.json     its settings and flags, written before it starts; its outcome when it ends
 trials/0007.log      what it printed
+reserve              room for the records of the trials that a full disk ends
 """
 
+import errno
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 from neural_alignment.search.space import FlagValue
 
 DIVERGED = "diverged"
+# More than the notes and records of several trials take.
+RESERVE_BYTES = 1 << 16
 
 
 class StoreError(RuntimeError):
@@ -68,13 +72,37 @@ class Store:
         self.directory = Path(directory)
         self.trials_file = self.directory / "trials.jsonl"
         self.trials_directory = self.directory / "trials"
+        self._reserve = self.directory / "reserve"
         self.records: list[Record] = []
         self.damage: str | None = None
         self._good_bytes = 0
 
     def create(self) -> None:
-        """Makes the directories."""
+        """Makes the directories, and the reserve if there is room for it."""
         self.trials_directory.mkdir(parents=True, exist_ok=True)
+        if not self._reserve.exists():
+            try:
+                # Not a sparse file: its blocks are what is kept.
+                self._reserve.write_bytes(os.urandom(RESERVE_BYTES))
+            except OSError:
+                self._reserve.unlink(missing_ok=True)
+
+    def keep(self, write: Callable[[], None]) -> None:
+        """Writes what must not be lost; on a full disk, in the place of the reserve.
+
+        Args:
+            write: What writes it, whole or not at all.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        try:
+            write()
+        except StoreError as error:
+            if not _is_full(error.__cause__) or not self._reserve.exists():
+                raise
+            self._reserve.unlink(missing_ok=True)
+            write()
 
     def read(self) -> None:
         """Reads all records.
@@ -115,6 +143,9 @@ class Store:
         Raises:
             StoreError: it could not be written.
         """
+        self.keep(lambda: self._append(record))
+
+    def _append(self, record: Record) -> None:
         line = json.dumps(asdict(record), allow_nan=False).encode() + b"\n"
         try:
             file = os.open(self.trials_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -122,7 +153,7 @@ class Store:
                 _cut(file, self._good_bytes)
                 if os.write(file, line) < len(line):
                     _cut(file, self._good_bytes)
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -191,10 +222,15 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path} cannot be written: {error.strerror}. Make room, or choose another directory, "
             f"and start the same search again."
         ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _cut(file: int, length: int) -> None:

@@ -7,6 +7,7 @@ import csv
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -20,13 +21,14 @@ from neural_alignment.search.processes import Launcher
 from neural_alignment.search.space import FlagValue
 from neural_alignment.search.store import (
     DIVERGED,
+    RESERVE_BYTES,
     Record,
     Store,
     StoreError,
     read_json,
     write_json,
 )
-from neural_alignment.training.command import INTERRUPTED
+from neural_alignment.training.command import INTERRUPTED, USAGE
 
 # A trial that is told to stop gets this long to save its state.
 GRACE_SECONDS = 20.0
@@ -81,6 +83,21 @@ class Interrupted(RuntimeError):
     def __init__(self, number: int) -> None:
         super().__init__(f"Stopped by {signal.Signals(number).name}; the same command goes on.")
         self.number = number
+
+
+class RefusedError(RuntimeError):
+    """The training script refused a trial's flags or data, as it would those of the trials to come.
+
+    Args:
+        trial: The trial's number.
+        reason: What the script said.
+    """
+
+    def __init__(self, trial: int, reason: str) -> None:
+        super().__init__(
+            f"The training script refuses trial {trial} (exit code {USAGE}): {reason} "
+            "The trial is not recorded; put this right and start the same search again."
+        )
 
 
 class RunningTrial:
@@ -154,6 +171,10 @@ class RunningTrial:
 
         Args:
             timeout: Seconds to wait for its end.
+
+        Raises:
+            RefusedError: the script ended with a usage error.
+            StoreError: the outcome could not be written.
         """
         code = self.process.wait(timeout) if timeout else self.process.poll()
         timed_out = code is None and 0 < self._time_limit <= self.seconds()
@@ -163,6 +184,8 @@ class RunningTrial:
             self._restarts += 1
             self._start()
             return None
+        if code == USAGE:
+            raise RefusedError(self.trial, _last_words(_tail(self._store.log_file(self.trial))))
         if timed_out:
             processes.end_group(self.process.pid)
             while self.process.wait(1.0) is None:
@@ -170,12 +193,14 @@ class RunningTrial:
         seconds = self.seconds()
         reason = f"time limit: still running after {self._time_limit:g} s" if timed_out else None
         record = judge(self._store, self.note, code, seconds, reason)
-        replace(self.note, process=None, outcome=asdict(record)).save(self._store)
+        ended = replace(self.note, process=None, outcome=asdict(record))
+        self._store.keep(lambda: ended.save(self._store))
         return record
 
     def stop(self) -> None:
         """Asks it to save its state and end, so that a later search goes on with it."""
-        processes.end_group(self.process.pid, signal.SIGTERM)
+        if self.process.poll() is None:
+            processes.end_group(self.process.pid, signal.SIGTERM)
 
     def wait_stopped(self, deadline: float) -> None:
         """Waits for its end until `deadline` (monotonic seconds), then kills it."""
@@ -216,7 +241,8 @@ def judge(
     if reason is None:
         rows = read_metrics(store.run_directory(note.trial))
         log = _tail(store.log_file(note.trial))
-        reason = _failure(code, rows, log, epochs_to_do(note))
+        free = shutil.disk_usage(store.directory).free
+        reason = _failure(code, rows, log, epochs_to_do(note), free)
         score = float(rows[-1]["val_top1"]) if reason is None else None
     return Record(
         trial=note.trial,
@@ -258,7 +284,7 @@ def end_orphan(note: Note) -> bool:
 
 
 def _failure(
-    code: int | None, rows: Sequence[Mapping[str, str]], log: str, epochs: float
+    code: int | None, rows: Sequence[Mapping[str, str]], log: str, epochs: float, free: int
 ) -> str | None:
     """Why a trial counts as failed; None for a score that can be used."""
     for row in rows:
@@ -269,6 +295,9 @@ def _failure(
     if code != 0:
         if "No space left on device" in log:
             return f"disk full: {_line_with(log, 'No space left on device')}"
+        # The log may have had no room for that line either.
+        if free < RESERVE_BYTES:
+            return f"disk full: {free} bytes are free"
         if code is not None and code < 0:
             return f"crashed: {_signal_name(-code)}"
         if code == INTERRUPTED:

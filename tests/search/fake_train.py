@@ -22,6 +22,13 @@ if fault == "hang":
 if fault == "disk":
     with open("/dev/full", "w") as full:
         full.write("checkpoint")
+if fault == "fill":  # the disk, for real
+    with open(workdir / "checkpoint.part", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+if flags.get("data_dir") == "missing":
+    sys.stderr.write("error: --data_dir: Expected a folder. Received 'missing'.\n")
+    sys.exit(2)
 if fault == "error":
     sys.exit("ValueError: Expected sense. Received none.")
 if fault == "silent":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -9,8 +10,11 @@ import sys
 import time
 
 import pytest
+from absl import flags as absl_flags
 
+from neural_alignment.search import flags as search_flags
 from neural_alignment.search import processes
+from neural_alignment.search.space import random_points
 from tests.search.support import (
     ENVIRONMENT,
     SEARCH,
@@ -84,7 +88,15 @@ def test_help_needs_no_heavy_import():
         (["--train_flag=train_epochs=3"], ("--train_flag", "train_epochs")),
         (["--train_flag=decay_coef=3"], ("--decay_coef", "leave it out")),
         (["--train_flag=colour=3"], ("--space", "colour")),
-        (["--train_flag=activation_forward=3"], ("--space", "activation_forward")),
+        (["--train_flag=activation_forward=3"], ("--train_flag", "activation_forward", "'3'")),
+        (["--train_flag=delay_epochs=soon"], ("--train_flag", "delay_epochs", "'soon'")),
+        (["--train_flag=delay_epochs=nan"], ("--delay_epochs: Expected a number",)),
+        ([], ("data_dir", "imagenet")),
+        (["--train_flag=preset=wm"], ("--train_flag", "preset")),
+        (["--train_flag=strategy=mirrored", "--tpu_names=a"], ("--tpu_names", "--strategy")),
+        (["--parallel=2", "--tpu_names=a"], ("--parallel", "--tpu_names")),
+        (["--parallel=3", "--devices=0,1"], ("--parallel", "--devices", "0,1")),
+        (["--spark=nonsense"], ("--spark", "'nonsense'", "local[N]")),
         (["--train_script=none.py"], ("--train_script", "none.py")),
         (["--searchdir="], ("--searchdir", "required")),
         (["--unknown=1"], ("unknown",)),
@@ -99,6 +111,76 @@ def test_bad_flags_are_usage_errors(tmp_path, wrong, words):
     for word in words:
         assert word in ended.stderr
     assert not directory.exists()
+
+
+def parsed(*arguments):
+    """The flags of a search, parsed in this process."""
+    fv = absl_flags.FlagValues()
+    search_flags.define_flags(fv)
+    fv(["search.py", "--space=wm_ad_digits", "--searchdir=none", *arguments])
+    return fv
+
+
+def test_train_flags_have_their_types():
+    extra = ("alternate_step_freq=1", "delay_epochs=2", "l2=1e-3", "drops=3,6", "grad_clip=false")
+    names = [text.partition("=")[0] for text in extra]
+    assignments = [f"--train_flag={text}" for text in extra]
+    plan = search_flags.plan_from(parsed("--space=wm_digits", *assignments))
+    assert [plan.space.flags[name] for name in names] == [1, 2, 0.001, "3,6", False]
+    search_flags.check_trials(plan)
+    settings = next(random_points(plan.space, 1, 0))
+    assert plan.trial_flags(settings)["max_epochs"] == 20
+    own = ("delay_epochs=2", "rate=0.5", "deep=true", "name=nan", "alternate_step_freq=1")
+    values = search_flags._assignments(own, own_script=True)
+    assert list(values.values()) == [2, 0.5, True, "nan", 1]
+
+
+def test_a_delay_that_is_no_number_is_refused_with_any_script(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    ended = call(*command(tmp_path / "search", space, "--train_flag=delay_epochs=soon")[2:])
+    assert ended.returncode == 1 and "--delay_epochs: Expected a number" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["--parallel=2"], True),
+        (["--parallel=1"], False),
+        (["--parallel=2", "--devices=0,1"], False),
+        (["--parallel=2", "--devices=0,0"], False),
+        (["--parallel=8", "--devices=cpu"], False),
+        (["--parallel=3", "--devices=cpu,0"], True),
+    ],
+)
+def test_trials_at_a_time_on_a_machine_with_gpus(monkeypatch, arguments, refused):
+    monkeypatch.setattr(search_flags.devices, "has_gpu", lambda: True)
+    fv = parsed(*arguments)
+    if refused:
+        with pytest.raises(absl_flags.Error, match="--parallel.*--devices"):
+            search_flags.plan_from(fv)
+    else:
+        search_flags.plan_from(fv)
+
+
+def test_spark_without_pyspark(monkeypatch):
+    monkeypatch.setattr(search_flags.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(absl_flags.Error, match=r"neural-alignment\[spark\]"):
+        search_flags.plan_from(parsed("--spark=local[2]"))
+
+
+def test_a_usage_error_stops_the_search_and_is_mended_by_a_data_dir(tmp_path):
+    """A data_dir that is not there ends no trial but the search, which goes on with another."""
+    space = write_space(tmp_path / "space.json", fake_space())
+    directory = tmp_path / "search"
+    first = call(*command(directory, space, "--trials=2", "--train_flag=data_dir=missing")[2:])
+    assert first.returncode == 1 and "Traceback" not in first.stderr
+    assert "refuses trial 0" in first.stderr and "Expected a folder" in first.stderr
+    assert not (directory / "trials.jsonl").exists()
+    again = call(*command(directory, space, "--trials=2", "--train_flag=data_dir=there")[2:])
+    assert again.returncode == 0, again.stderr
+    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
+    assert [(line["state"], line["flags"]["data_dir"]) for line in lines] == [("done", "there")] * 2
 
 
 def test_a_search_from_flags_to_the_best_settings(tmp_path):
@@ -127,7 +209,7 @@ def test_all_trials_failing(tmp_path):
     directory = tmp_path / "search"
     ended = call(*command(directory, space, "--trials=3")[2:])
     assert ended.returncode == 1 and "No trial succeeded" in ended.stdout
-    assert "failed, exit code 1" in ended.stdout + "failed, crashed"
+    assert "failed, exit code 1" in ended.stdout and "failed, crashed" in ended.stdout
     assert not (directory / "best.cfg").exists()
     assert len((directory / "trials.jsonl").read_text().splitlines()) == 3
     assert call("report", str(directory)).returncode == 0
@@ -165,15 +247,18 @@ def test_sigkill_in_mid_trial(tmp_path, preload):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
-    """Six kills; the trials are those of a search that nobody disturbed."""
-    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=0.02))
+    """Six kills in mid-trial; the trials are those of a search that nobody disturbed."""
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=0.3))
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     more = ("--trials=12", "--startup_trials=4", "--nopreload")
     calm = call(*command(straight, space, *more)[2:])
     assert calm.returncode == 0, calm.stderr
-    for attempt in range(6):
+    moments = random.Random(0)
+    for trial in range(0, 12, 2):
         search = begin(*command(killed, space, *more))
-        time.sleep(1.5 + 0.37 * attempt)
+        wait_for(lambda trial=trial: started(killed, trial))
+        time.sleep(moments.uniform(0.0, 1.2))
+        assert search.poll() is None
         search.kill()
         search.communicate()
     assert call(*command(killed, space, *more)[2:]).returncode == 0
@@ -187,6 +272,25 @@ def test_killed_at_random_moments(tmp_path):
     for trial in range(12):
         rows = (killed / "trials" / f"{trial:04d}" / "metrics.csv").read_text().splitlines()
         assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
+    assert max(len(started(killed, trial)) for trial in range(12)) >= 2
+
+
+def test_a_search_costs_little_beside_its_trials(tmp_path):
+    """What docs/search.md says under "What it costs": under 0.5 s a trial, besides its job."""
+    trials = 10
+    space = write_space(tmp_path / "space.json", fake_space())
+    directory = tmp_path / "search"
+    searches = []
+    for number in (1, 1 + trials):  # the first start pays the imports
+        begun = time.monotonic()
+        ended = call(*command(directory, space, f"--trials={number}")[2:])
+        assert ended.returncode == 0, ended.stderr
+        searches.append(time.monotonic() - begun)
+    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
+    jobs = [line["seconds"] for line in lines]
+    extra = (searches[1] - sum(jobs[1:])) - (searches[0] - jobs[0])
+    sys.stdout.write(f"{extra / trials:.3f} s a trial besides its job\n")
+    assert extra / trials <= 0.5
 
 
 def test_two_searches_on_one_directory(tmp_path):

@@ -1,10 +1,12 @@
 """Proposals: those of hyperopt's fmin, repeatable, and better than chance."""
 
+import collections
 import statistics
 
 import hyperopt
 import numpy as np
 import pytest
+from scipy import stats
 
 from neural_alignment.search import space_file
 from neural_alignment.search.proposer import Proposer, expression
@@ -97,6 +99,17 @@ def test_every_proposal_is_in_its_space(name):
         settings = proposer.propose(trial, records)
         assert space.contains(settings)
         records.append(record(trial, trial % 3, settings))
+
+
+def test_an_integer_takes_every_value_as_often():
+    data = fake_space()
+    data["parameters"] = [
+        {"name": "n", "distribution": "integer", "flag": "n", "low": 3, "high": 5}
+    ]
+    proposer = Proposer(make_plan(data).space, "random", 0)
+    counts = collections.Counter(proposer.propose(trial, [])["n"] for trial in range(600))
+    assert set(counts) == {3, 4, 5}
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
 
 def test_unknown_algorithm():

@@ -1,20 +1,24 @@
 """The runner: trials that go wrong, devices, resume to the same trials."""
 
 import dataclasses
+import errno
 import os
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
+from neural_alignment.lock import FileLock
 from neural_alignment.search import devices, processes
 from neural_alignment.search import plan as plans
 from neural_alignment.search.forkserver import ForkServer
 from neural_alignment.search.processes import ScriptLauncher
-from neural_alignment.search.store import Store
+from neural_alignment.search.spark import run_on_worker
+from neural_alignment.search.store import Store, StoreError
 from neural_alignment.search.trial import Interrupted, Note
-from tests.search.support import fake_space, faulty_space, make_plan, run
+from tests.search.support import FAKE, fake_space, faulty_space, make_plan, run
 
 
 @pytest.fixture(params=["script", "fork"])
@@ -50,6 +54,81 @@ def test_every_way_to_fail_is_recorded_with_its_reason(tmp_path, launcher):
     assert all((record.score is None) == (record.state == "failed") for record in store.records)
     assert found["hang"].seconds >= 1.0
     assert sorted(record.trial for record in store.records) == list(range(30))
+
+
+def test_a_disk_that_fills_while_a_trial_runs(tmp_path, monkeypatch):
+    """The outcome is written in the place of the reserve; without one, the next start goes on."""
+    plan = make_plan(fake_space(fault="error"))
+    store = Store(tmp_path)
+    sync = os.fsync
+
+    def full(file):
+        if store.full and (not store.reserved or (tmp_path / "reserve").exists()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    def fill(_, running):
+        store.full = store.full or bool(running)
+
+    monkeypatch.setattr("neural_alignment.search.store.os.fsync", full)
+    store.full, store.reserved = False, True
+    assert [record.trial for record in run(tmp_path, plan, 1, display=fill).records] == [0]
+    assert not (tmp_path / "reserve").exists()
+    store.full, store.reserved = False, False
+    with pytest.raises(StoreError, match="0001.json.*No space left.*Make room"):
+        run(tmp_path, plan, 2, display=fill)
+    assert not list((tmp_path / "trials").glob("*.part"))
+    store.full = False
+    assert [record.trial for record in run(tmp_path, plan, 2).records] == [0, 1]
+
+
+def test_a_trial_that_fills_the_disk(tmp_path):
+    """On a disk of its own, where this user may mount one; not even the log has room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    try:
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("only root may mount a disk")
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    try:
+        store = run(disk / "s", make_plan(fake_space(fault="fill")), 1)
+        again = Store(disk / "s")
+        again.read()
+        assert again.records == store.records
+        assert store.records[0].failure == "disk full"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_trial_that_still_runs_elsewhere_is_let_alone(tmp_path):
+    plan = make_plan(fake_space())
+    store = Store(tmp_path)
+    store.create()
+    owner = {"host": "elsewhere", "pid": 1234, "identity": "boot 1"}
+    note = plan.note(0, {"x": 0.5, "y": 1.0, "switch": True})
+    dataclasses.replace(note, process=owner).save(store)
+    with FileLock(store.run_directory(0) / "lock", "workdir"):
+        with pytest.raises(StoreError, match="Trial 0 still runs on elsewhere, with pid 1234"):
+            plans.resume(store, plan)
+    assert [note.trial for note in plans.resume(store, plan)] == [0]
+
+
+def test_a_spark_task_that_is_run_again(tmp_path):
+    """It gives back a trial's outcome, and ends what still runs of it before it begins anew."""
+    plan = make_plan(fake_space())
+    store = Store(tmp_path)
+    store.create()
+    orphan = sleeper()
+    note = plan.note(0, {"x": 0.5, "y": 1.0, "switch": True})
+    owner = {"host": socket.gethostname(), "pid": orphan.pid}
+    owner["identity"] = processes.identity(orphan.pid)
+    dataclasses.replace(note, process=owner).save(store)
+    task = {"directory": str(tmp_path), "script": str(FAKE), "device": devices.Device()}
+    first, second = (run_on_worker(0.0, **task, time_limit=0) for _ in range(2))
+    assert orphan.wait(5) == -signal.SIGKILL
+    assert first == second and starts(store, 0) == 1
 
 
 def test_the_score_is_the_last_epoch_s(tmp_path):
@@ -123,7 +202,6 @@ def test_devices_and_threads():
 
 def test_each_trial_has_a_device_of_its_own(tmp_path, launcher):
     from neural_alignment.search.runner import Runner
-    from tests.search.support import FAKE
 
     store = Store(tmp_path / "s")
     store.create()
@@ -151,8 +229,6 @@ def sleeper():
 
 
 def test_an_orphan_is_ended_before_its_trial_goes_on(tmp_path):
-    import socket
-
     plan = make_plan(fake_space())
     store = Store(tmp_path)
     store.create()

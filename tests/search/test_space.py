@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from neural_alignment.search import space_file
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.proposer import expression
 from neural_alignment.search.space import SpaceError, random_points, schedule_epochs
-from tests.search.support import call, fake_space
+from tests.search.support import ROOT, call, fake_space
 
 SAMPLES = 10_000
 NOISE = ("uniform", 1e-10, 1.0)
@@ -211,6 +212,9 @@ def test_what_a_choice_governs_exists_only_there():
     assert not space.contains({**settings, "rate": 1.5, "drops": 3})
     drawn = draw(space, 1000)
     assert len(drawn["rate"]) + len(drawn["drops"]) == 1000
+    counts = collections.Counter(map(int, drawn["drops"]))
+    assert set(counts) == {3, 4, 5}
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
     assert space_file.from_data(json.loads(json.dumps(space.to_data()))) == space
 
 
@@ -232,6 +236,48 @@ def test_files_of_a_user(tmp_path):
     assert next(space.walk()).high == 5
 
 
+SOMETIMES = {
+    "name": "sometimes",
+    "distribution": "choice",
+    "options": [{"value": "yes", "flags": {"z": 2}}, {"value": "no"}],
+}
+ELSEWHERE = {
+    "name": "elsewhere",
+    "distribution": "choice",
+    "options": [{"value": "yes", "flags": {"workdir": "/tmp"}}, {"value": "no"}],
+}
+
+
+def test_a_product_with_a_flag_that_is_certain_here():
+    data = fake_space()
+    inner = {"name": "i", "distribution": "uniform", "flag": "i", "low": 1, "high": 2, "times": "z"}
+    data["parameters"].append(
+        {
+            "name": "sometimes",
+            "distribution": "choice",
+            "options": [
+                {"value": "yes", "flags": {"z": 2}, "parameters": [inner]},
+                {"value": "no"},
+            ],
+        }
+    )
+    data["parameters"][0].update(times="y")
+    space = space_file.from_data(data)
+    for settings in random_points(space, 20, seed=0):
+        flags = space.training_flags(settings)
+        assert flags["x"] == settings["x"] * settings["y"]
+        assert flags.get("i") == (2 * settings["i"] if "i" in settings else None)
+
+
+def test_the_documented_file_is_a_valid_space(tmp_path):
+    [block] = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "search.md").read_text(), re.S)
+    (tmp_path / "mine.toml").write_text(block)
+    space = space_file.load(str(tmp_path / "mine.toml"))
+    assert {"decay", "input", "input_stddev"} <= {p.name for p in space.walk()}
+    plan = Plan(space=space, algorithm="tpe", seed=0, startup_trials=1, max_epochs=space.max_epochs)
+    search_flags.check_trials(plan)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -242,7 +288,22 @@ def test_files_of_a_user(tmp_path):
         (lambda d: d["parameters"][0].pop("flag"), "the key 'flag' is missing"),
         (lambda d: d["parameters"][0].update(flag="y"), "y sets --y, which is set already"),
         (lambda d: d["parameters"][0].update(name="y"), "two parameters are called 'y'"),
-        (lambda d: d["parameters"][0].update(times="q"), "--q has no value here"),
+        (lambda d: d["parameters"][0].update(times="q"), "times: Expected.*Received --q"),
+        (lambda d: d["parameters"][0].update(times="x"), "times: Expected.*Received --x"),
+        (lambda d: d["parameters"][0].update(times="switch"), "times: .*Received --switch"),
+        (lambda d: (d["flags"].update(z="2"), d["parameters"][0].update(times="z")), "--z"),
+        (
+            lambda d: (d["parameters"][0].update(times="y"), d["parameters"][1].update(times="x")),
+            "x: times: .*no product itself. Received --y",
+        ),
+        (
+            lambda d: (d["parameters"][0].update(times="z"), d["parameters"].append(SOMETIMES)),
+            "x: times: .*wherever x exists.* Received --z",
+        ),
+        (lambda d: d["flags"].update(max_epochs=1), "Received --max_epochs; leave it out"),
+        (lambda d: d["flags"].update(preset="wm"), "Received --preset; leave it out"),
+        (lambda d: d["parameters"][0].update(flag="train_epochs"), "Received --train_epochs"),
+        (lambda d: d["parameters"].append(ELSEWHERE), "Received --workdir"),
         (lambda d: d["parameters"][0].update(lower=1), "unknown key 'lower'"),
         (lambda d: d["parameters"][0].update(distribution="normal"), "Received 'normal'"),
         (lambda d: d["parameters"][2].update(distribution="choice"), "Expected a list of two"),
