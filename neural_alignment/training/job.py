@@ -94,7 +94,7 @@ def _train(fv: Flags, strategy: Any) -> dict[str, float]:
             trainer.add_callbacks(
                 progress,
                 TensorBoardScalars(
-                    str(workdir / "events"), schedules(trainer), lambda: trainer.global_step
+                    str(workdir / "events"), schedules(fv, trainer), lambda: trainer.global_step
                 ),
             )
         console.print(_summary(fv, trainer, workdir), highlight=False, soft_wrap=True)
@@ -484,22 +484,26 @@ def _clip(fv: Flags) -> optimizers.Clip | None:
     return optimizers.Clip(fv["grad_clipping_method"].value, fv["grad_clipping_value"].value)
 
 
-def schedules(trainer: Trainer) -> dict[str, Callable[[int], Any]]:
+def schedules(fv: Flags, trainer: Trainer) -> dict[str, Callable[[int], Any]]:
     """Every function of the global step in a run, by name, for its events."""
-    named: dict[str, Callable[[int], Any]] = {
+    # Made anew from the flags: an optimizer tells its rate at its own count of steps alone.
+    named: dict[str, Any] = {
         "loss_rate": trainer.step.loss_rate,
         "alignment_rate": trainer.step.alignment_rate,
+        "learning_rate": learning_rate(fv, trainer.steps_per_epoch),
     }
-    for prefix, optimizer in zip(("", "alignment_"), trainer.step.optimizers, strict=False):
-        named[f"{prefix}learning_rate"] = lambda step, of=optimizer: of.learning_rate
+    if len(trainer.step.optimizers) == 2:
+        named["alignment_learning_rate"] = learning_rate(
+            fv, trainer.steps_per_epoch, of_alignment=True
+        )
     for layer in metrics.aligned_layers(trainer.model):
         for name in layer.alignment.option_names():
-            coefficient = getattr(layer.alignment, name)
             if name.endswith("_coef"):
-                named[name] = (
-                    coefficient if callable(coefficient) else lambda step, value=coefficient: value
-                )
-    return named
+                named[name] = getattr(layer.alignment, name)
+    return {
+        name: value if callable(value) else lambda step, value=value: value
+        for name, value in named.items()
+    }
 
 
 def _summary(fv: Flags, trainer: Trainer, workdir: pathlib.Path) -> str:

@@ -1,9 +1,11 @@
 """What the published presets' flags come to: rules and rates at chosen epochs."""
 
 import pytest
+import tensorflow as tf
 
 from neural_alignment.training import flags as training_flags
 from neural_alignment.training import job
+from neural_alignment.training.loop import Plan
 from tests.presets.support import parse
 
 PUBLISHED = [name for name in training_flags.preset_names() if not name.startswith("digits_")]
@@ -61,3 +63,20 @@ def test_rate_of_the_loss(name):
 def test_rate_of_the_alignment_loss(name):
     rate, expected = rates(name, of_alignment=True), ALIGNMENT_RATES[name]
     assert {epoch: rate(epoch) for epoch in expected} == pytest.approx(expected)
+
+
+def test_the_learning_rates_of_the_events_are_those_of_their_step():
+    """At a drop: the last step before it, and the first with it."""
+    fv = parse(
+        "--alignment=symmetric", "--alignment_optimizer=adam", "--layers_list=4",
+        "--constant_lr=false", "--warmup_epochs=0", "--drops=1", "--use_noisy_global_opt",
+    )  # fmt: skip
+    plan = Plan(train_batch_size=256, train_epochs=2)
+    trainer = job.make_trainer(fv, job.load_dataset(fv), plan, tf.distribute.get_strategy())
+    named = job.schedules(fv, trainer)
+    assert named["alignment_learning_rate"](0) == 0.001
+    optimizer, drop = trainer.step.optimizers[0], trainer.steps_per_epoch
+    for step, rate in ((0, 0.02), (drop - 1, 0.02), (drop, 0.002)):
+        assert float(named["learning_rate"](step)) == pytest.approx(rate)
+        optimizer.optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(rate)
