@@ -10,13 +10,13 @@ each rule is one run of scripts/train.py. The same command again takes up runs t
 
 from __future__ import annotations
 
-import collections
 import csv
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent import futures
 
 from absl import app, flags
@@ -122,31 +122,45 @@ def digits(folder: pathlib.Path, jpeg_size: int) -> pathlib.Path:
     return made
 
 
-def row(rule: str, workdir: pathlib.Path) -> str:
-    """A rule's row of the table, from what its run wrote.
+def row(rule: str, workdirs: Sequence[pathlib.Path]) -> str:
+    """A rule's row of the table, from what its runs wrote.
 
     Args:
         rule: its name.
-        workdir: its run directory.
+        workdirs: run directories, one a seed.
 
     Returns:
         Rule, epochs, losses, top-1 in percent, mean and largest angle of the convolutions at the
-        end, in degrees.
+        end, in degrees; means over the runs, top-1 with its standard deviation, the largest angle
+        of all.
     """
+    ends = [_end(workdir) for workdir in workdirs]
+    angles = [angle for _, found in ends for angle in found]
+
+    def mean(column: str, scale: float = 1.0) -> float:
+        return scale * statistics.fmean(float(last[column]) for last, _ in ends)
+
+    spread = ""
+    if len(ends) > 1:
+        spread = f" ± {100 * statistics.stdev(float(last['val_top1']) for last, _ in ends):.1f}"
+    return (
+        f"| {rule} | {mean('epoch'):g} | {mean('loss'):.2f} | {mean('val_loss'):.2f} "
+        f"| {mean('val_top1', 100):.1f}{spread} | {statistics.fmean(angles):.1f} "
+        f"| {max(angles):.1f} |"
+    )
+
+
+def _end(workdir: pathlib.Path) -> tuple[dict[str, str], list[float]]:
+    """The last row of a run, and the angles of its convolutions there."""
     with open(workdir / "metrics.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    angles = collections.defaultdict(list)
-    if (workdir / "layers.csv").exists():
-        with open(workdir / "layers.csv", newline="") as file:
-            for line in csv.DictReader(file):
-                if "conv" in line["layer"]:
-                    angles[line["global_step"]].append(float(line["weight_angle"]))
-    found = angles[last["global_step"]] or [0.0]
-    return (
-        f"| {rule} | {float(last['epoch']):g} | {float(last['loss']):.2f} "
-        f"| {float(last['val_loss']):.2f} | {100 * float(last['val_top1']):.1f} "
-        f"| {statistics.mean(found):.1f} | {max(found):.1f} |"
-    )
+    with open(workdir / "layers.csv", newline="") as file:
+        angles = [
+            float(line["weight_angle"])
+            for line in csv.DictReader(file)
+            if "conv" in line["layer"] and line["global_step"] == last["global_step"]
+        ]
+    return last, angles or [0.0]
 
 
 _HEAD = (
@@ -167,23 +181,26 @@ def main(argv: list[str]) -> None:
     jpeg_size = values.jpeg_size or values.image_size
     data_dir = digits(folder, jpeg_size)
 
-    def train(rule: str) -> str:
-        name = f"{values.model}-{jpeg_size}-{values.image_size}-{values.epochs:g}-{values.seed}"
+    def train(rule: str, seed: str) -> pathlib.Path:
+        name = f"{values.model}-{jpeg_size}-{values.image_size}-{values.epochs:g}-{seed}"
         workdir = folder / name / rule
         arguments = training_flags(
-            rule, values.model, values.image_size, values.epochs, values.seed, data_dir
+            rule, values.model, values.image_size, values.epochs, int(seed), data_dir
         )
         run("train.py", [*arguments, f"--workdir={workdir}"], folder / name / f"{rule}.log")
-        return row(rule, workdir)
+        return workdir
 
     print(
         f"{values.model}, {values.image_size} px from JPEGs of {jpeg_size} px, batch {_BATCH}, "
-        f"{values.epochs:g} epochs, seed {values.seed}\n\n{_HEAD}"
+        f"{values.epochs:g} epochs, seeds {', '.join(values.seeds)}\n\n{_HEAD}"
     )
     try:
         with futures.ThreadPoolExecutor(values.parallel) as pool:
-            for line in pool.map(train, values.rules):
-                print(line, flush=True)
+            runs = {
+                rule: [pool.submit(train, rule, s) for s in values.seeds] for rule in values.rules
+            }
+            for rule, of_seeds in runs.items():
+                print(row(rule, [each.result() for each in of_seeds]), flush=True)
     except RuntimeError as error:
         sys.exit(f"resnet_digits.py: {error}")
 
@@ -194,7 +211,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("image_size", 32, "pixels a side of the network's input", lower_bound=8)
     flags.DEFINE_integer("jpeg_size", None, "of the JPEGs; as image_size by default", lower_bound=8)
     flags.DEFINE_float("epochs", 6.0, "to train", lower_bound=0.05)
-    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0)
+    flags.DEFINE_list("seeds", ["0"], "a run for each; the table has their means")
     flags.DEFINE_integer("parallel", 1, "runs at a time", lower_bound=1)
     flags.DEFINE_string("folder", "runs/resnet_digits", "for the data sets and the runs")
     app.run(main)
