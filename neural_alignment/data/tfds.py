@@ -60,8 +60,8 @@ def load(
 
     Raises:
         FileNotFoundError: the set is not in the folder, and download is False.
-        ConnectionError: download, and the set's server cannot be reached.
-        ValueError: image_size < 1, or what is in the folder is not the set.
+        ConnectionError: download, and the set's server cannot be reached, or does not deliver it.
+        ValueError: image_size < 1, or what is in the folder is damaged, or not the set.
     """
     builder = prepared_builder(name, data_dir, download)
     return ArrayDataset.from_arrays(
@@ -87,13 +87,26 @@ def prepared_builder(name: str, data_dir: str | None = None, download: bool = Fa
 
     Raises:
         FileNotFoundError: the set is not in the folder, and download is False.
-        ConnectionError: download, and the set's server cannot be reached.
+        ConnectionError: download, and the set's server cannot be reached, or does not deliver it.
+        ValueError: what is in the folder is damaged.
     """
+    import tensorflow as tf
     import tensorflow_datasets as tfds
+
+    storage = (OSError, tf.errors.OpError)  # these say what they are
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
-    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (*storage, tfds.core.DatasetNotFoundError):
+        raise
+    except Exception as error:
+        where = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
+        raise ValueError(
+            f"Expected the data set {name!r} in {where}, as TensorFlow Datasets prepares it. "
+            f"Received: {_told(error)}. Remove that folder and prepare the set again."
+        ) from error
     if builder.info.splits:
         return builder
     where = builder.data_dir
@@ -105,8 +118,22 @@ def prepared_builder(name: str, data_dir: str | None = None, download: bool = Fa
             f"fetch it over the network with --dataset={name}{folder} --download."
         )
     _check_reachable(name, builder)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except storage:
+        raise
+    except Exception as error:
+        raise ConnectionError(
+            f"Expected to download and prepare the data set {name!r}. Received: {_told(error)}. "
+            f"Try again later, or copy a prepared set to {where}, or give its folder with "
+            "--data_dir."
+        ) from error
     return builder
+
+
+def _told(error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}, {reason.rstrip('.')}"
 
 
 def _check_reachable(name: str, builder: Any) -> None:

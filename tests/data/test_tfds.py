@@ -8,6 +8,8 @@ import pytest
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError
 
 from neural_alignment import data
 from neural_alignment.data import tfds as sets
@@ -110,6 +112,37 @@ def test_a_download_without_a_network_is_told_at_once(tmp_path, monkeypatch):
         data.get("mnist", data_dir=str(tmp_path / "none"), download=True)
     assert len(asked) == 1 and asked[0][1] <= 10
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DownloadError("Failed to get url https://set. HTTP code: 503."),
+        NonMatchingChecksumError("Artifact https://set has wrong checksum.\nTo fix:"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_download_that_fails_is_told_in_one_message(error, tmp_path, monkeypatch):
+    def download_and_prepare(self):
+        raise error
+
+    monkeypatch.setattr(requests, "head", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
+    with pytest.raises(ConnectionError) as caught:
+        data.get("mnist", data_dir=str(tmp_path / "none"), download=True)
+    message = str(caught.value)
+    assert message.startswith("Expected to download and prepare the data set 'mnist'. Received: ")
+    assert f"{type(error).__name__}, " in message and "--data_dir" in message
+    assert "\n" not in message and ".." not in message
+
+
+@pytest.mark.parametrize("length", [0, 40])
+def test_a_damaged_set_is_refused_with_its_folder(length, tmp_path, folder):
+    shutil.copytree(folder / "mnist", tmp_path / "mnist")
+    (described,) = tmp_path.rglob("dataset_info.json")
+    described.write_text(described.read_text()[:length])
+    with pytest.raises(ValueError, match=f"'mnist' in {tmp_path}/mnist, .*Remove that folder"):
+        data.get("mnist", data_dir=str(tmp_path))
 
 
 def test_download_prepares_what_is_not_there(tmp_path, folder, monkeypatch):
