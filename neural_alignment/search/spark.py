@@ -9,10 +9,10 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from types import FrameType
 from typing import Any
 
@@ -89,15 +89,15 @@ class SparkRunner:
                 signal.signal(number, handler)
 
     def _run(self, trials: int) -> None:
-        _stop_on_signals()
+        _stop_on_signals(lambda: None)
         waiting = [note.trial for note in self._prepare()]
         begun = {record.trial for record in self._store.records} | set(waiting)
         numbers = waiting + [number for number in range(trials) if number not in begun]
         if not numbers:
             return
         session = self._session()
-        # Spark has put its own handler there.
-        _stop_on_signals()
+        # Spark has put a handler of its own there; and hyperopt waits for tasks that go on.
+        _stop_on_signals(session.sparkContext.cancelAllJobs)
         try:
             self._trials = hyperopt.SparkTrials(parallelism=self._parallel, spark_session=session)
             proposer = Proposer(
@@ -157,6 +157,9 @@ class SparkRunner:
         """Hyperopt's algorithm: the next trial's number, its note written for the worker."""
         del seed  # The proposer has its own, for each trial.
         self._collect()
+        if self._errors():
+            # They are likely to befall every trial; no proposals end hyperopt's loop.
+            return []
         documents = []
         for new_id in new_ids:
             number = next(numbers)
@@ -174,9 +177,9 @@ class SparkRunner:
         return documents
 
     def _on_progress(self, trials: base.Trials, *_: Any) -> tuple[bool, list[Any]]:
+        del trials
         self._collect()
-        # What failed one task outside its trial is likely to fail them all.
-        return any(d["state"] == base.JOB_STATE_ERROR for d in trials._dynamic_trials), []
+        return False, []
 
     def _collect(self) -> None:
         """Records the outcomes that the workers have sent back."""
@@ -190,14 +193,19 @@ class SparkRunner:
 
     def _raise_errors(self) -> None:
         """Raises what went wrong outside the trials themselves, such as a worker's full disk."""
-        for document in self._trials._dynamic_trials:
-            if document["state"] == base.JOB_STATE_ERROR:
-                kind, message = document["misc"]["error"]
-                raise RuntimeError(f"A Spark task failed with {kind}: {message}")
+        for document in self._errors():
+            kind, message = document["misc"]["error"]
+            raise RuntimeError(f"A Spark task failed with {kind}: {message}")
+
+    def _errors(self) -> list[dict[str, Any]]:
+        documents = self._trials._dynamic_trials
+        return [document for document in documents if document["state"] == base.JOB_STATE_ERROR]
 
 
-def _stop_on_signals() -> None:
+def _stop_on_signals(cancel: Callable[[], None]) -> None:
     def stop(number: int, _: FrameType | None) -> None:
+        # The main thread may be in a call of its connection to Spark; another has its own.
+        Thread(target=cancel, daemon=True).start()
         raise Interrupted(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -65,6 +65,44 @@ def test_failed_trials_are_recorded_with_their_reasons(tmp_path):
     }
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_search_and_its_trial(tmp_path, number):
+    space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=60))
+    directory = tmp_path / "s"
+    arguments = command(directory, space, "--trials=2", "--spark=local[1]")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    driver = subprocess.Popen(arguments, env=ENVIRONMENT, **pipes)
+    deadline = time.monotonic() + 120
+    while not starts(directory, 0):
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.05)
+    [job] = starts(directory, 0)
+    driver.send_signal(number)
+    output, _ = driver.communicate(timeout=40)
+    assert driver.returncode == 128 + number
+    assert f"Stopped by {signal.Signals(number).name}" in output
+    assert "Traceback" not in output
+    assert processes.identity(job) is None
+    assert not (directory / "trials.jsonl").exists()
+
+
+def test_a_usage_error_ends_the_search(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    arguments = command(tmp_path / "s", space, "--trials=9", "--spark=local[1]")
+    ended = search(*arguments, "--train_flag=data_dir=missing")
+    assert ended.returncode == 1
+    assert "refuses trial 0" in ended.stderr and "Expected a folder" in ended.stderr
+    assert not (tmp_path / "s" / "trials.jsonl").exists()
+    assert not starts(tmp_path / "s", 8)  # a few were under way
+
+
+def test_a_master_that_is_not_there(tmp_path):
+    space = write_space(tmp_path / "space.json", fake_space())
+    ended = search(*command(tmp_path / "s", space, "--trials=1", "--spark=spark://nowhere:70a"))
+    assert ended.returncode == 1
+    assert "Error: Expected a Spark master" in ended.stderr and "Traceback" not in ended.stderr
+
+
 def test_sigkill_of_the_driver_in_mid_trial(tmp_path):
     space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=1.5))
     directory = tmp_path / "s"
