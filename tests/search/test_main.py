@@ -276,7 +276,7 @@ def test_killed_at_random_moments(tmp_path):
 
 
 def test_a_search_costs_little_beside_its_trials(tmp_path):
-    """What docs/search.md says under "What it costs": under 0.5 s a trial, besides its job."""
+    """Under 0.5 s a trial besides its job; docs/search.md has the number that this prints."""
     trials = 10
     space = write_space(tmp_path / "space.json", fake_space())
     directory = tmp_path / "search"
