@@ -1,6 +1,5 @@
 """The flags of scripts/search.py, and the checks that need no search to be under way."""
 
-import importlib.util
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -118,11 +117,6 @@ def plan_from(flag_values: flags.FlagValues) -> Plan:
         raise flags.IllegalFlagValueError(
             "flag --spark: Expected no --devices and --tpu_names with it: Spark assigns the "
             "workers' resources."
-        )
-    if fv.spark and importlib.util.find_spec("pyspark") is None:
-        raise flags.IllegalFlagValueError(
-            f"flag --spark={fv.spark}: Expected pyspark. Received: it is not installed. "
-            'Install it with pip install "neural-alignment[spark]".'
         )
     if fv.spark and fv.preload:
         raise flags.IllegalFlagValueError(

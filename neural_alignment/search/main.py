@@ -1,5 +1,6 @@
 """scripts/search.py: a search from its flags, or the report of one."""
 
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,11 @@ def _search(plan: Plan) -> int:
     from neural_alignment.search.table import SearchTable
 
     fv = flags.FLAGS
+    if fv.spark and importlib.util.find_spec("pyspark") is None:
+        raise RuntimeError(
+            f"Expected pyspark for --spark={fv.spark}. Received: it is not installed. Install it "
+            'with pip install "neural-alignment[spark]".'
+        )
     console = Console()
     store = Store(Path(fv.searchdir))
     plans.check(store, plan)

@@ -163,10 +163,23 @@ def test_trials_at_a_time_on_a_machine_with_gpus(monkeypatch, arguments, refused
         search_flags.plan_from(fv)
 
 
-def test_spark_without_pyspark(monkeypatch):
-    monkeypatch.setattr(search_flags.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(absl_flags.Error, match=r"neural-alignment\[spark\]"):
-        search_flags.plan_from(parsed("--spark=local[2]"))
+HIDE_PYSPARK = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "pyspark" else find(name, *rest)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_spark_without_pyspark(tmp_path):
+    directory = tmp_path / "search"
+    flags = ["--space=wm_digits", "--spark=local[2]", f"--searchdir={directory}"]
+    command = [sys.executable, "-c", HIDE_PYSPARK, str(SEARCH), *flags]
+    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "neural-alignment[spark]" in ended.stderr
+    assert not directory.exists()
 
 
 def test_a_usage_error_stops_the_search_and_is_mended_by_a_data_dir(tmp_path):
