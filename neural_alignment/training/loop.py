@@ -10,7 +10,7 @@ import pathlib
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,7 +107,7 @@ class Evaluator:
             val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
         """
         batches = -(-self._dataset.num_validation // self._batch_size)
-        iterator = iter(self._strategy.distribute_datasets_from_function(self._shard))
+        iterator = iter(_distribute(self._strategy, self._shard))
         sums = self._run(iterator, tf.constant(batches)).numpy().astype(np.float64)
         examples = sums[-1]
         return {
@@ -438,7 +438,7 @@ class Trainer:
             )
             return _split(batches, self.strategy.num_replicas_in_sync // pipelines)
 
-        return self.strategy.distribute_datasets_from_function(shard)
+        return _distribute(self.strategy, shard)
 
     def _run_steps(self, iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
@@ -495,6 +495,19 @@ def model_variables(model: keras.Model) -> dict[str, Any]:
     if len(named) != len(model.variables):
         raise ValueError("Expected variables with paths of their own. Name the layers apart.")
     return named
+
+
+def _distribute(
+    strategy: tf.distribute.Strategy, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Any:
+    """The batches of every replica, to iterate over."""
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        (device,) = strategy.extended.worker_devices
+        if tf.DeviceSpec.from_string(device).device_type == "CPU":
+            # Nothing to copy to: TensorFlow's iterator over devices takes a tenth of a second to
+            # start and end, an epoch of a small data set.
+            return make(tf.distribute.InputContext())
+    return strategy.distribute_datasets_from_function(make)
 
 
 def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
