@@ -145,7 +145,9 @@ class ArrayDataset(Dataset):
 def _pipeline(indices: tuple[np.ndarray, ...], batch: Callable[..., tuple]) -> tf.data.Dataset:
     data = tf.data.Dataset.from_tensor_slices(indices)
     data = data.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
-    return finish(data)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # the end of an iterator waits for its tuner's next look
+    return finish(data.with_options(options))
 
 
 def _check_split(where: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
