@@ -29,13 +29,18 @@ class Network:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, alignment: Any) -> keras.Model:
-        """The model with a rule; None is backpropagation in this package's layers."""
+        """The model with a rule; None is backpropagation in this package's layers.
+
+        A rule whose R trains the forward kernel too gives it its weight decay: there is no second.
+        """
+        rule = alignments.get(alignment)
+        options = self.options | ({"l2": 0.0} if rule is not None and rule.update_forward else {})
         return models.get(
             self.model,
             input_shape=self.input_shape,
             num_classes=self.num_classes,
-            alignment=alignment,
-            **self.options,
+            alignment=rule,
+            **options,
         )
 
 

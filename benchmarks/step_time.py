@@ -20,7 +20,7 @@ from absl import app, flags
 RULES: dict[str, dict[str, Any] | None] = {
     "backprop": None,
     "feedback": {"name": "feedback"},
-    "kolen_pollack": {"name": "kolen_pollack"},
+    "kolen_pollack": {"name": "kolen_pollack", "update_forward": True},
     "symmetric": {"name": "symmetric"},
     "sign_symmetry": {"name": "sign_symmetry"},
     "sign_symmetry_batch": {"name": "sign_symmetry", "magnitude": "batch_random"},
