@@ -48,6 +48,7 @@ class ArrayDataset(Dataset):
         scale: float = 255.0,
         image_size: int | None = None,
         augment: Augment | None = None,
+        source: str = "",
     ) -> ArrayDataset:
         """Makes a data set of two pairs (images, labels).
 
@@ -59,6 +60,7 @@ class ArrayDataset(Dataset):
             scale: images are divided by it; the largest pixel value.
             image_size: resize the images to this many pixels a side, bilinearly; None: do not.
             augment: see the class; it works on images of the original size.
+            source: see `Dataset`.
 
         Returns:
             The data set.
@@ -85,6 +87,7 @@ class ArrayDataset(Dataset):
             validation_labels=validation[1].astype(np.int32),
             scale=scale,
             augment=augment,
+            source=source,
         )
 
     def train(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from neural_alignment.data import tfds
+from neural_alignment.data import local
 from neural_alignment.data.arrays import ArrayDataset
 from neural_alignment.data.preprocessing import pad_crop_flip, standardize
+from neural_alignment.data.published import SETS
 from neural_alignment.lazy import tf
 
 # Mean and standard deviation of the training images' channels, pixels in [0, 1].
-STATISTICS = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
+STATISTICS = {name: (each.mean, each.stddev) for name, each in SETS.items() if each.mean}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,8 +45,8 @@ def load(
 
     Args:
         name: "cifar10" or "cifar100".
-        data_dir: the folder TensorFlow Datasets keeps its sets in; None: its own default.
-        download: fetch and prepare the set there, if it is not there yet.
+        data_dir: see `local.load`.
+        download: see `local.load`.
         image_size: resize to this many pixels a side, bilinearly; None keeps 32.
         augment: False leaves the training images as they are.
 
@@ -56,12 +54,13 @@ def load(
         The data set.
 
     Raises:
-        ValueError: another name.
-        FileNotFoundError: the set is not in the folder, and download is False.
+        ValueError: another name, or see `local.load`.
+        FileNotFoundError: see `local.load`.
+        ConnectionError: see `local.load`.
     """
     if name not in STATISTICS:
         raise ValueError(f"Expected one of {', '.join(STATISTICS)}. Received: {name!r}.")
-    plain = tfds.load(name, data_dir, download, image_size, pad_crop_flip if augment else None)
+    plain = local.load(name, data_dir, download, image_size, pad_crop_flip if augment else None)
     mean, stddev = STATISTICS[name]
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     return StandardizedDataset(**fields, mean=mean, stddev=stddev)

@@ -18,6 +18,7 @@ class Dataset(abc.ABC):
         image_shape: height, width, channels of what the pipelines yield.
         num_train: examples in the training split.
         num_validation: examples in the validation split.
+        source: what was read, and from where, in words; "" where there is nothing to say.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Dataset(abc.ABC):
     image_shape: tuple[int, int, int]
     num_train: int
     num_validation: int
+    source: str = ""
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Full batches in an epoch: num_train // batch_size.

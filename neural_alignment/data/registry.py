@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 # A loader is `loader(name, **options) -> Dataset`, or where to import it from.
 _LOADERS: dict[str, Callable[..., Dataset] | str] = {
     "digits": "neural_alignment.data.digits:load",
-    "mnist": "neural_alignment.data.tfds:load_plain",
-    "fashion_mnist": "neural_alignment.data.tfds:load_plain",
+    "mnist": "neural_alignment.data.local:load_plain",
+    "fashion_mnist": "neural_alignment.data.local:load_plain",
     "cifar10": "neural_alignment.data.cifar:load",
     "cifar100": "neural_alignment.data.cifar:load",
     "imagenet": "neural_alignment.data.imagenet:load",

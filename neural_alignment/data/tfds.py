@@ -9,34 +9,10 @@ from typing import Any
 import numpy as np
 
 from neural_alignment.data.arrays import ArrayDataset, Augment
+from neural_alignment.data.published import SETS, described
 
-NUM_CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
+NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
-
-
-def load_plain(
-    name: str,
-    data_dir: str | None = None,
-    download: bool = False,
-    image_size: int | None = None,
-) -> ArrayDataset:
-    """A set as it is: `load` without augmentation.
-
-    Args:
-        name: a key of `NUM_CLASSES`.
-        data_dir: see `load`.
-        download: see `load`.
-        image_size: see `load`.
-
-    Returns:
-        The data set.
-
-    Raises:
-        FileNotFoundError: see `load`.
-        ConnectionError: see `load`.
-        ValueError: see `load`.
-    """
-    return load(name, data_dir, download, image_size)
 
 
 def load(
@@ -63,7 +39,7 @@ def load(
         ConnectionError: download, and the set's server cannot be reached, or does not deliver it.
         ValueError: image_size < 1, or what is in the folder is damaged, or not the set.
     """
-    builder = prepared_builder(name, data_dir, download)
+    builder = prepared_builder(name, data_dir, download, f"{described(name)}, or ")
     return ArrayDataset.from_arrays(
         name,
         train=_read(builder, "train"),
@@ -71,16 +47,20 @@ def load(
         num_classes=NUM_CLASSES[name],
         image_size=image_size,
         augment=augment,
+        source=f"{builder.data_dir}, prepared by TensorFlow Datasets",
     )
 
 
-def prepared_builder(name: str, data_dir: str | None = None, download: bool = False) -> Any:
+def prepared_builder(
+    name: str, data_dir: str | None = None, download: bool = False, others: str = ""
+) -> Any:
     """A TensorFlow Datasets builder whose data is on disk.
 
     Args:
         name: the set's name there.
         data_dir: the folder with the sets; None: TensorFlow Datasets' own default.
         download: fetch and prepare the set, if it is not there yet.
+        others: what else would have been taken from the folder, for the message.
 
     Returns:
         The `tfds.core.DatasetBuilder`.
@@ -113,8 +93,8 @@ def prepared_builder(name: str, data_dir: str | None = None, download: bool = Fa
     if not download:
         folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir is not None else ""
         raise FileNotFoundError(
-            f"Expected the data set {name!r}, prepared by TensorFlow Datasets, in {where}. "
-            "Received: no such data there. Give the folder that holds it with --data_dir, or "
+            f"Expected the data set {name!r}: {others}prepared by TensorFlow Datasets in {where}. "
+            "Received: no such data. Give the folder that holds it with --data_dir, or "
             f"fetch it over the network with --dataset={name}{folder} --download."
         )
     _check_reachable(name, builder)

@@ -511,9 +511,10 @@ def _summary(fv: Flags, trainer: Trainer, workdir: pathlib.Path) -> str:
     rule = fv["alignment"].value or "backprop"
     with_alignment = fv["alignment_optimizer"].value
     how = fv["optimizer"].value + (f" and {with_alignment}" if with_alignment else "")
+    source = trainer.dataset.source
     return (
         f"{trainer.dataset.name}: {trainer.dataset.num_train:,} training and "
-        f"{trainer.dataset.num_validation:,} validation examples\n"
+        f"{trainer.dataset.num_validation:,} validation examples{source and f', {source}'}\n"
         f"{fv['model'].value}: {parameters:,} parameters, rule {rule}, optimized by {how}\n"
         f"{trainer.total_steps:,} steps of {trainer.plan.train_batch_size} on "
         f"{trainer.strategy.num_replicas_in_sync} device(s), run directory {workdir}"

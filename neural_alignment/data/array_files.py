@@ -1,0 +1,266 @@
+"""Readers of the files of small sets: IDX, Keras's .npz, CIFAR's binary and pickled batches.
+
+Each takes a file's bytes, unpacked, and names it in what it raises. Nothing in a file is run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import pickle
+import re
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+Split = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channels], labels [n]
+
+_GZIP = b"\x1f\x8b"
+_UNSIGNED_BYTE = 8  # IDX's code of the type of its elements
+_CIFAR_PIXELS = 3 * 32 * 32
+_COARSE = 20  # CIFAR-100's coarse classes
+_NPZ = ("x_train", "y_train", "x_test", "y_test")
+
+
+def unpacked(path: str) -> bytes:
+    """A file's bytes; those of a gzip file, whatever its name, unpacked.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The content.
+
+    Raises:
+        ValueError: a gzip file that is cut short or damaged.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    if content[:2] != _GZIP:
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: Expected a complete gzip file. Received: {error}. Fetch it again."
+        ) from error
+
+
+def idx(path: str, content: bytes, rank: int) -> np.ndarray:
+    """An IDX file's array: 0 0 type rank, the sizes as big-endian uint32, the elements.
+
+    Args:
+        path: the file's name, for messages.
+        content: its bytes.
+        rank: the array's number of axes: 3 of images, 1 of labels.
+
+    Returns:
+        uint8, of that rank.
+
+    Raises:
+        ValueError: another type or rank, or another number of bytes than the sizes say.
+    """
+    expected = bytes([0, 0, _UNSIGNED_BYTE, rank])
+    start = 4 + 4 * rank
+    if content[:4] != expected or len(content) < start:
+        raise ValueError(
+            f"{path}: Expected an IDX file of unsigned bytes with {rank} axes, which begins with "
+            f"{expected.hex(' ')}. Received: {_beginning(content)}. Fetch it again, or take it "
+            "away."
+        )
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    size = math.prod(shape)
+    if len(content) != start + size or not size:
+        raise ValueError(
+            f"{path}: Expected {start + size} bytes, {start} and those of "
+            f"{' x '.join(map(str, shape))}{'' if size else ', at least one'}. Received: "
+            f"{len(content)}. Fetch it again."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def to_idx(array: np.ndarray) -> bytes:
+    """The IDX file that holds an array.
+
+    Args:
+        array: uint8.
+
+    Returns:
+        The file's bytes.
+    """
+    head = bytes([0, 0, _UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.tobytes()
+
+
+def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a file as Keras's mnist.npz.
+
+    Args:
+        path: the file's name, for messages.
+        content: its bytes.
+
+    Returns:
+        x_train, x_test (uint8 [n, height, width]), y_train, y_test (uint8 [n]).
+
+    Raises:
+        ValueError: it is cut short or damaged, or has other arrays.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _NPZ}
+    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+            NotImplementedError) as error:  # fmt: skip
+        raise ValueError(
+            f"{path}: Expected an .npz file with the arrays {', '.join(_NPZ)}, as Keras keeps it. "
+            f"Received: {_told(error)}. Fetch it again, or take it away."
+        ) from error
+    for name, array in arrays.items():
+        rank = 3 if name[0] == "x" else 1
+        if array.dtype != np.uint8 or array.ndim != rank or not array.size:
+            raise ValueError(
+                f"{path}: Expected {name} of unsigned bytes with {rank} axes. Received: "
+                f"{array.dtype} {list(array.shape)}."
+            )
+    return arrays
+
+
+def cifar_binary(path: str, content: bytes, num_classes: int) -> Split:
+    """A batch of CIFAR's binary version: label (two in CIFAR-100), red, green and blue planes.
+
+    Args:
+        path: the file's name, for messages.
+        content: its bytes.
+        num_classes: 10; or 100, where a coarse label precedes.
+
+    Returns:
+        Images [n, 32, 32, 3] and labels, the fine ones.
+
+    Raises:
+        ValueError: not a whole number of records, or a coarse label out of range.
+    """
+    labels = 1 if num_classes == 10 else 2
+    record = labels + _CIFAR_PIXELS
+    if not content or len(content) % record:
+        raise ValueError(
+            f"{path}: Expected records of {record} bytes. Received: {len(content)} bytes, "
+            f"{len(content) // record} records and {len(content) % record} more. Fetch it again."
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, record)
+    if labels == 2 and rows[:, 0].max() >= _COARSE:
+        raise ValueError(
+            f"{path}: Expected coarse labels from 0 to {_COARSE - 1} first in each record. "
+            f"Received: {rows[:, 0].max()}. It may be of another set."
+        )
+    return _planes(rows[:, labels:]), rows[:, labels - 1]
+
+
+def cifar_pickle(path: str, content: bytes, num_classes: int) -> Split:
+    """A batch of CIFAR's Python version, read without running what a pickle may hold.
+
+    Args:
+        path: the file's name, for messages.
+        content: its bytes.
+        num_classes: 10, or 100 for the fine labels.
+
+    Returns:
+        Images [n, 32, 32, 3] and labels.
+
+    Raises:
+        ValueError: it is cut short or damaged, asks for anything but NumPy arrays, or holds
+            something else.
+    """
+    key = "labels" if num_classes == 10 else "fine_labels"
+    try:
+        batch = _Arrays(io.BytesIO(content), encoding="latin1").load()
+        batch = {_text(name): value for name, value in batch.items()}
+        pixels, labels = (_array(batch[name]) for name in ("data", key))
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(
+            f"{path}: Expected a pickled batch of CIFAR with data and {key}. Received: "
+            f"{_told(error)}. Fetch it again, or take the binary version."
+        ) from error
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _CIFAR_PIXELS:
+        raise ValueError(
+            f"{path}: Expected data uint8 [n, {_CIFAR_PIXELS}]. Received: {pixels.dtype} "
+            f"{list(pixels.shape)}."
+        )
+    if labels.shape != pixels.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{path}: Expected {len(pixels)} integers as {key}. Received: {labels.dtype} "
+            f"{list(labels.shape)}."
+        )
+    return _planes(pixels), labels
+
+
+class _Arrays(pickle.Unpickler):
+    """Looks up what arrays are pickled with, as stand-ins of this module, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _Array
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # only ever handed on
+        if (module, name) == ("numpy", "dtype"):
+            return _Type
+        if (module, name) == ("_codecs", "encode"):
+            return str.encode  # how Python 3 writes bytes in protocol 2
+        raise pickle.UnpicklingError(f"a call of {module}.{name}, which is not made")
+
+
+class _Type:
+    """What a pickle calls numpy.dtype with: a code as "u1", the byte order in the state."""
+
+    def __init__(self, code: str | bytes, *flags: int) -> None:
+        self.code, self.order = _text(code), "|"
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = _text(state[1])
+
+    def numbers(self) -> np.dtype:
+        if not re.fullmatch("[uif][1248]", self.code) or self.order not in ("|", "<", ">"):
+            raise pickle.UnpicklingError("an array of other things than numbers")
+        return np.dtype(self.order.replace("|", "=") + self.code)
+
+
+class _Array:
+    """What a pickle makes an array with, and its state: version, shape, type, order, bytes."""
+
+    def __init__(self, kind: None, shape: tuple[int, ...], code: str | bytes) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, fortran, content = state
+        if isinstance(content, str):  # Python 2's, read as latin1
+            content = content.encode("latin1")
+        flat = np.frombuffer(content, kind.numbers())
+        self.value = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _text(name: Any) -> str:
+    return name.decode("latin1") if isinstance(name, bytes) else str(name)
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, _Array):
+        value = value.value
+    if value is None:
+        raise ValueError("an array without its numbers")
+    return value if isinstance(value, np.ndarray) else np.asarray(value, np.int64)
+
+
+def _planes(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _beginning(content: bytes) -> str:
+    return content[:4].hex(" ") if content else "an empty file"
+
+
+def _told(error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}, {reason}" if reason else type(error).__name__
