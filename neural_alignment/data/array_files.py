@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from neural_alignment.data.messages import told
+
 Split = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channels], labels [n]
 
 _GZIP = b"\x1f\x8b"
@@ -117,7 +119,7 @@ def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
             NotImplementedError) as error:  # fmt: skip
         raise ValueError(
             f"{path}: Expected an .npz file with the arrays {', '.join(_NPZ)}, as Keras keeps it. "
-            f"Received: {_told(error)}. Fetch it again, or take it away."
+            f"Received: {told(error)}. Fetch it again, or take it away."
         ) from error
     for name, array in arrays.items():
         rank = 3 if name[0] == "x" else 1
@@ -182,7 +184,7 @@ def cifar_pickle(path: str, content: bytes, num_classes: int) -> Split:
     except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
             f"{path}: Expected a pickled batch of CIFAR with data and {key}. Received: "
-            f"{_told(error)}. Fetch it again, or take the binary version."
+            f"{told(error)}. Fetch it again, or take the binary version."
         ) from error
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _CIFAR_PIXELS:
         raise ValueError(
@@ -259,8 +261,3 @@ def _planes(rows: np.ndarray) -> np.ndarray:
 
 def _beginning(content: bytes) -> str:
     return content[:4].hex(" ") if content else "an empty file"
-
-
-def _told(error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}, {reason}" if reason else type(error).__name__

@@ -65,7 +65,6 @@ def load(
     found = find(name, data_dir)
     if found is None:
         return tfds.load(name, data_dir, download, image_size, augment)
-    logging.info("%s: %s", name, found.source)
     return ArrayDataset.from_arrays(
         name,
         train=found.train,

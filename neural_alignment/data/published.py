@@ -119,6 +119,9 @@ SETS = {
     ),
 }  # fmt: skip
 
+# What TensorFlow Datasets prepares a set from, where people have to fetch it themselves.
+ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
+
 
 def recognise(name: str, content: bytes) -> str | None:
     """Which published set a file is of.

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
+
 if TYPE_CHECKING:
     from neural_alignment.data.dataset import Dataset
 
@@ -65,7 +67,7 @@ def options(name: str) -> tuple[str, ...]:
 
 
 def get(name: str, **kwargs: Any) -> Dataset:
-    """Loads a data set by name.
+    """Loads a data set by name, and says in one line of the log what was found.
 
     Args:
         name: one of `names()`.
@@ -86,7 +88,10 @@ def get(name: str, **kwargs: Any) -> Dataset:
             f"Expected options of the data set {name!r}: {', '.join(valid)}. "
             f"Received: {', '.join(unknown)}."
         )
-    return _loader(name)(name, **kwargs)
+    dataset = _loader(name)(name, **kwargs)
+    if dataset.source:
+        logging.info("%s: %s", name, dataset.source)
+    return dataset
 
 
 def _loader(name: str) -> Callable[..., Dataset]:

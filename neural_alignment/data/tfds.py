@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from neural_alignment.data.arrays import ArrayDataset, Augment
-from neural_alignment.data.published import SETS, described
+from neural_alignment.data.messages import told
+from neural_alignment.data.published import ARCHIVES, SETS, described
 
 NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
@@ -85,7 +88,7 @@ def prepared_builder(
         where = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise ValueError(
             f"Expected the data set {name!r} in {where}, as TensorFlow Datasets prepares it. "
-            f"Received: {_told(error)}. Remove that folder and prepare the set again."
+            f"Received: {told(error)}. Remove that folder and prepare the set again."
         ) from error
     if builder.info.splits:
         return builder
@@ -97,23 +100,54 @@ def prepared_builder(
             "Received: no such data. Give the folder that holds it with --data_dir, or "
             f"fetch it over the network with --dataset={name}{folder} --download."
         )
-    _check_reachable(name, builder)
+    archives = ARCHIVES.get(name, ())
+    if archives:
+        _check_archives(name, builder, archives)
+    elif not _at_hand(builder):
+        _check_reachable(name, builder)
     try:
         builder.download_and_prepare()
-    except storage:
-        raise
+    except storage as error:
+        raise OSError(
+            f"{where}: Expected to write the data set {name!r} there. Received: {told(error)}. See "
+            "that there is space, and that this folder may be written."
+        ) from error
     except Exception as error:
         raise ConnectionError(
-            f"Expected to download and prepare the data set {name!r}. Received: {_told(error)}. "
+            f"Expected to download and prepare the data set {name!r}. Received: {told(error)}. "
             f"Try again later, or copy a prepared set to {where}, or give its folder with "
             "--data_dir."
         ) from error
     return builder
 
 
-def _told(error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}, {reason.rstrip('.')}"
+def _downloads(builder: Any) -> str:
+    return os.path.join(builder.data_dir_root, "downloads")
+
+
+def _check_archives(name: str, builder: Any, archives: Sequence[str]) -> None:
+    # Without one of them its split would be left out, after hours.
+    folder = os.path.join(_downloads(builder), "manual")
+    missing = [each for each in archives if not os.path.isfile(os.path.join(folder, each))]
+    if missing:
+        raise FileNotFoundError(
+            f"Expected {' and '.join(archives)} in {folder}, from which {name} is prepared. "
+            f"Received: no {' and no '.join(missing)}. They are to be had from image-net.org, with "
+            "registration."
+        )
+
+
+def _at_hand(builder: Any) -> bool:
+    """Whether every file of the set was downloaded before, or put beside the downloads by hand."""
+    from tensorflow_datasets.core.download.resource import get_dl_fname
+
+    folder = _downloads(builder)
+    for url, info in builder.url_infos.items():
+        by_hand = os.path.join(folder, "manual", info.filename or get_dl_fname(url, info.checksum))
+        pattern = os.path.join(glob.escape(folder), "**", get_dl_fname(url, info.checksum))
+        if not os.path.isfile(by_hand) and not glob.glob(pattern, recursive=True):
+            return False
+    return bool(builder.url_infos)
 
 
 def _check_reachable(name: str, builder: Any) -> None:
@@ -132,6 +166,7 @@ def _check_reachable(name: str, builder: Any) -> None:
 
 
 def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     if split not in builder.info.splits or not builder.info.splits[split].num_examples:
@@ -139,8 +174,38 @@ def _read(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"Expected a split {split!r} with examples in {builder.data_dir}. "
             f"Received: {dict.fromkeys(builder.info.splits)}."
         )
-    # Files in order and one whole batch: the arrays, hence a run, are the same every time.
-    images, labels = tfds.as_numpy(
-        builder.as_dataset(split=split, batch_size=-1, as_supervised=True, shuffle_files=False)
-    )
+    try:
+        # Files in order and one whole batch: the arrays, hence a run, are the same every time.
+        images, labels = tfds.as_numpy(
+            builder.as_dataset(split=split, batch_size=-1, as_supervised=True, shuffle_files=False)
+        )
+    except tf.errors.OpError as error:
+        raise _damage(builder, split, told(error)) from error
+    if len(images) != builder.info.splits[split].num_examples:
+        raise _damage(builder, split, f"{len(images)} examples")
     return images, labels
+
+
+def _damage(builder: Any, split: str, received: str) -> ValueError:
+    """What is wrong with a split that could not be read as a whole, with the shard's name."""
+    import tensorflow as tf
+
+    again = f"Remove {builder.data_dir} and prepare the set again."
+    info = builder.info.splits[split]
+    for path, due in zip(map(os.fspath, info.filepaths), info.shard_lengths, strict=True):
+        index = 0
+        try:
+            for record in tf.data.TFRecordDataset(path):
+                builder.info.features.deserialize_example(record)
+                index += 1
+        except tf.errors.OpError as error:
+            return ValueError(
+                f"{path}, record {index}: Expected a record that can be read. Received: "
+                f"{told(error)}. {again}"
+            )
+        if index != due:
+            return ValueError(f"{path}: Expected {due} records. Received: {index}. {again}")
+    return ValueError(
+        f"{builder.data_dir}: Expected {info.num_examples} examples in the split {split}. "
+        f"Received: {received}. {again}"
+    )

@@ -12,6 +12,7 @@ import rich.console
 from absl import flags
 
 from neural_alignment import alignments, data, models, optimizers
+from neural_alignment.data.messages import told
 from neural_alignment.lazy import tf
 from neural_alignment.lock import FileLock
 from neural_alignment.optimizers import rate_scheduler
@@ -252,10 +253,9 @@ def load_dataset(fv: Flags, to_train: bool = True) -> data.Dataset:
     except tf.errors.OpError as error:  # what tf.io.gfile raises; never a worker's loss
         where = given.get("data_dir")
         flag = f"--dataset={name}" if where is None else f"--data_dir={where}"
-        reason = str(error).strip().partition("\n")[0]
         raise OSError(
-            f"{flag}: Expected storage that can be read. Received: {type(error).__name__}, {reason}"
-            ". See that the path is right, and that this machine reaches it and may read it."
+            f"{flag}: Expected storage that can be read. Received: {told(error)}. See that the "
+            "path is right, and that this machine reaches it and may read it."
         ) from error
     if not to_train:
         return dataset
@@ -511,10 +511,9 @@ def _summary(fv: Flags, trainer: Trainer, workdir: pathlib.Path) -> str:
     rule = fv["alignment"].value or "backprop"
     with_alignment = fv["alignment_optimizer"].value
     how = fv["optimizer"].value + (f" and {with_alignment}" if with_alignment else "")
-    source = trainer.dataset.source
     return (
         f"{trainer.dataset.name}: {trainer.dataset.num_train:,} training and "
-        f"{trainer.dataset.num_validation:,} validation examples{source and f', {source}'}\n"
+        f"{trainer.dataset.num_validation:,} validation examples\n"
         f"{fv['model'].value}: {parameters:,} parameters, rule {rule}, optimized by {how}\n"
         f"{trainer.total_steps:,} steps of {trainer.plan.train_batch_size} on "
         f"{trainer.strategy.num_replicas_in_sync} device(s), run directory {workdir}"

@@ -1,6 +1,8 @@
 """Sets in the format of TensorFlow Datasets, written small by the tests themselves."""
 
+import io
 import shutil
+import tarfile
 import time
 
 import numpy as np
@@ -9,9 +11,11 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.resource import get_dl_fname
 from tensorflow_datasets.core.download.util import DownloadError
 
 from neural_alignment import data
+from neural_alignment.data import messages
 from neural_alignment.data import tfds as sets
 
 SHAPES = {
@@ -174,3 +178,164 @@ def test_a_set_without_its_test_split(tmp_path, folder):
     )
     with pytest.raises(ValueError, match="Expected a split 'test' .* Received: .*train"):
         data.get("mnist", data_dir=str(tmp_path))
+
+
+def shard(root, split, name="mnist"):
+    (path,) = root.glob(f"{name}/*/{name}-{split}.tfrecord-00000-of-00001")
+    return path
+
+
+def without_record(content):
+    length = int.from_bytes(content[:8], "little")
+    return content[12 + length + 4 :]
+
+
+DAMAGE = {
+    "in the middle": lambda content: content[: len(content) // 2],
+    "by a byte": lambda content: content[:-1],
+    "at a record": without_record,
+    "to nothing": lambda content: b"",
+    "in its head": lambda content: content[:5],
+    "a byte changed": lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    "its length changed": lambda content: bytes([content[0] ^ 1]) + content[1:],
+}
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_named(damage, split, name, tmp_path, folder):
+    shutil.copytree(folder / name, tmp_path / name)
+    path = shard(tmp_path, split, name)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(ValueError) as caught:
+        data.get(name, data_dir=str(tmp_path))
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "{{" not in message and "\n" not in message
+    assert "Expected" in message and "Received" in message and "prepare the set again" in message
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path, folder):
+    shutil.copytree(folder / "mnist", tmp_path / "mnist")
+    path = shard(tmp_path, "test")
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{path}, record 0: Expected .*NotFoundError") as caught:
+        data.get("mnist", data_dir=str(tmp_path))
+    assert "{{" not in str(caught.value)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path, folder):
+    shutil.copytree(folder / "mnist", tmp_path / "mnist")
+    path = shard(tmp_path, "train")
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    example = tf.train.Example.FromString(records[3])
+    png = example.features.feature["image"].bytes_list
+    png.value[0] = png.value[0][:40]
+    records[3] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    with pytest.raises(ValueError, match=f"{path}, record 3: Expected") as caught:
+        data.get("mnist", data_dir=str(tmp_path))
+    assert "{{" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "head", refuse)
+    monkeypatch.setattr(requests.Session, "request", refuse)
+
+
+def tar(path, members):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def manual(tmp_path):
+    """Small archives of ImageNet's build where TensorFlow Datasets wants them."""
+    folder = tmp_path / "data/downloads/manual"
+    jpeg = tf.io.encode_jpeg(np.full((20, 24, 3), 90, np.uint8)).numpy()
+    inner = [
+        (
+            f"{synset}.tar",
+            tar(tmp_path / "inner.tar", [(f"{synset}_{i}.JPEG", jpeg) for i in (1, 2)]),
+        )
+        for synset in ("n01440764", "n01443537")
+    ]
+    tar(folder / "ILSVRC2012_img_train.tar", inner)
+    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3)]
+    tar(folder / "ILSVRC2012_img_val.tar", [(name, jpeg) for name in names])
+    return folder
+
+
+def test_imagenet_is_prepared_offline_from_archives_at_hand(manual, offline, tmp_path):
+    for _ in range(2):  # prepared, then found
+        dataset = data.get(
+            "imagenet2012", data_dir=str(tmp_path / "data"), download=True, image_size=16
+        )
+        assert (dataset.num_train, dataset.num_validation) == (4, 3)
+        labels = [label for _, batch in dataset.train(2, 0, 0) for label in batch.numpy()]
+        assert sorted(labels) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("archive", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"])
+def test_an_archive_that_is_missing_is_named(archive, manual, offline, tmp_path):
+    (manual / archive).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=f"in {manual}, .* Received: no {archive}"
+    ) as caught:
+        data.get("imagenet2012", data_dir=str(tmp_path / "data"), download=True)
+    assert "network" not in str(caught.value)
+
+
+def test_files_of_an_earlier_download_need_no_network(offline, tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", lambda self: prepared.append(self.name)
+    )
+    urls = tfds.builder("mnist", data_dir=tmp_path).url_infos
+    (tmp_path / "downloads/manual").mkdir(parents=True)
+    (tmp_path / "downloads/mnist").mkdir()
+    (first, info), *rest = urls.items()
+    (tmp_path / "downloads/mnist" / get_dl_fname(first, info.checksum)).touch()
+    for _, other in rest[1:]:
+        (tmp_path / "downloads/manual" / other.filename).touch()
+    with pytest.raises(ConnectionError, match="network"):  # one is missing
+        data.get("mnist", data_dir=str(tmp_path), download=True)
+    assert not prepared
+    (tmp_path / "downloads/manual" / rest[0][1].filename).touch()
+    with pytest.raises(ValueError, match="Expected a split"):  # nothing was prepared, in truth
+        data.get("mnist", data_dir=str(tmp_path), download=True)
+    assert prepared == ["mnist"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{function_node __wrapped__IteratorGetNext_output_types_2_device_/job:localhost}} "
+         "truncated record at 12 [Op:IteratorGetNext] name: ", "truncated record at 12"),
+        ("{{node ParseExample}} no key\n\t [[{{node X}}]]", "no key"),
+        ("plain words.", "plain words"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_reasons_are_free_of_graph_nodes(text, reason):
+    assert messages.reason(ValueError(text)) == reason
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1 kB"), (3_460_000, "3.46 MB"),
+     (999_600, "1 MB"), (10**6 - 1, "1 MB"), (147_897_477_120, "148 GB"), (10**16, "10000 TB")],
+)  # fmt: skip
+def test_sizes_say_something(count, words):
+    assert messages.size(count) == words
