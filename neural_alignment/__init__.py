@@ -12,7 +12,7 @@ import types
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("alignments", "data", "layers", "models", "optimizers", "training")
+_SUBPACKAGES = ("alignments", "data", "layers", "maps", "models", "optimizers", "training")
 
 __all__ = ["__version__", "require_tensorflow", *_SUBPACKAGES]  # noqa: PLE0604
 

@@ -1,7 +1,7 @@
-"""Random numbers from a seed, the same eagerly, in a graph and under XLA.
+"""Random numbers from a seed: the same eagerly, compiled, and on every back end.
 
 TensorFlow's own conversions of random bits to floats differ between its kernels and XLA; the
-bits of Philox do not.
+bits of Philox do not. Uniform numbers are equal to the bit, normal ones to rounding.
 """
 
 from __future__ import annotations
@@ -9,9 +9,37 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from neural_alignment.lazy import tf
+from neural_alignment import backend
+from neural_alignment.lazy import keras
 
 Tensor = Any
+
+
+def draw_seed(seed: Tensor, salt: int) -> Tensor:
+    """A seed for one more draw of the same step.
+
+    Args:
+        seed: int32 `[2]`.
+        salt: which draw.
+
+    Returns:
+        int32 `[2]`.
+    """
+    return seed + keras.ops.convert_to_tensor([salt, 0], "int32")
+
+
+def _size(shape: Any) -> Any:
+    """The number of elements; a tensor where a dimension is one."""
+    size = 1
+    for dimension in shape:
+        size = dimension * size
+    return size
+
+
+def _uniform(size: Any, seed: Tensor) -> Tensor:
+    # 23 random bits, over 2^23: exact in float32.
+    mantissas = backend.random_mantissas(size, keras.ops.convert_to_tensor(seed, "int32"))
+    return keras.ops.cast(mantissas, "float32") * 2.0**-23
 
 
 def uniform(shape: Any, seed: Tensor) -> Tensor:
@@ -24,13 +52,7 @@ def uniform(shape: Any, seed: Tensor) -> Tensor:
     Returns:
         A float32 tensor.
     """
-    bits = tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
-    # 23 random bits as the mantissa of a number in [1, 2).
-    mantissa = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
-    one = tf.constant(0x3F800000, tf.uint32)
-    return tf.bitcast(tf.bitwise.bitwise_or(mantissa, one), tf.float32) - 1.0
+    return keras.ops.reshape(_uniform(_size(shape), seed), shape)
 
 
 def normal(shape: Any, seed: Tensor) -> Tensor:
@@ -43,9 +65,10 @@ def normal(shape: Any, seed: Tensor) -> Tensor:
     Returns:
         A float32 tensor.
     """
-    size = tf.reduce_prod(tf.cast(tf.stack(shape), "int32"))
+    ops, size = keras.ops, _size(shape)
     pairs = (size + 1) // 2
-    radius, angle = tf.unstack(uniform((2, pairs), seed))
-    radius, angle = tf.sqrt(-2.0 * tf.math.log1p(-radius)), 2.0 * math.pi * angle
-    values = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
-    return tf.reshape(values[:size], shape)
+    drawn = _uniform(2 * pairs, seed)
+    radius, angle = drawn[:pairs], drawn[pairs:]
+    radius, angle = ops.sqrt(-2.0 * ops.log1p(-radius)), 2.0 * math.pi * angle
+    values = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=0)
+    return ops.reshape(values[:size], shape)

@@ -11,12 +11,9 @@ from neural_alignment.alignments.alignment import (
     Alignment,
     LayerwiseAlignment,
     ProjectionAlignment,
-    get,
-    names,
-    register,
-    rule,
-    serialize,
 )
+from neural_alignment.alignments.options import Coefficient, ProjectionOptions, option
+from neural_alignment.alignments.registry import get, names, register, rule, serialize
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -26,10 +23,13 @@ globals().update(_RULES)
 
 __all__ = [  # noqa: PLE0604
     "Alignment",
+    "Coefficient",
     "LayerwiseAlignment",
     "ProjectionAlignment",
+    "ProjectionOptions",
     "get",
     "names",
+    "option",
     "register",
     "rule",
     "serialize",

@@ -4,14 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from neural_alignment.alignments import primitives
-from neural_alignment.alignments.alignment import (
-    Coefficient,
-    ProjectionAlignment,
-    Tensor,
-    option,
-    register,
-)
+from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
+from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.alignments.registry import register
 
 
 @register("activation")

@@ -4,52 +4,64 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import difflib
-import math
-import numbers
+import functools
+import importlib
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from neural_alignment.alignments.projections import BilinearMap, Projections
-from neural_alignment.lazy import keras, tf
+from neural_alignment.alignments.initializers import FixedFraction
+from neural_alignment.alignments.options import (
+    Options,
+    ProjectionOptions,
+    option,
+)
+from neural_alignment.alignments.projections import Projections
+from neural_alignment.lazy import keras
+from neural_alignment.maps import Linear, Matmul
 
 Tensor = Any
-Coefficient = float | Callable[[Any], Any]
 
-_RULES: dict[str, type[Alignment]] = {}
+# A kernel whose outputs are its last axis, as Dense and the convolutions have it.
+OUTPUTS_LAST = Matmul()
 
-# Keras's elementwise activations, named here so that options are checked without importing Keras.
-_ACTIVATIONS = (
-    "linear",
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "mish",
-    "sigmoid",
-    "hard_sigmoid",
-    "tanh",
-    "softplus",
-    "softsign",
-    "exponential",
-)
+# What had its place in this module before.
+_MOVED = {
+    "get": "registry",
+    "names": "registry",
+    "register": "registry",
+    "rule": "registry",
+    "serialize": "registry",
+    "draw_seed": "neural_alignment.noise",
+}
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """A dataclass field that is an option of a rule.
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MOVED[name] if "." in _MOVED[name] else f"neural_alignment.alignments.{_MOVED[name]}"
+    warnings.warn(
+        f"{__name__}.{name} has moved: import it from "
+        f"{'neural_alignment.alignments' if '.' not in _MOVED[name] else module}.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(importlib.import_module(module), name)
 
-    Args:
-        default: its value when not given.
-        help: one line, for flags and tables.
-        choices: the strings it may be, besides None.
 
-    Returns:
-        The field.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def _takes_linear(method: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(method).parameters.values()
+    return any(p.name == "linear" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _without_linear(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Alignment, *args: Any, linear: Linear = OUTPUTS_LAST, **kwargs: Any) -> Any:
+        del linear
+        return method(self, *args, **kwargs)
+
+    return call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Alignment(abc.ABC):
+class Alignment(Options, abc.ABC):
     """Base of the learning rules: holds settings, no variables.
 
     One object may serve every layer of a model. A subclass is a frozen dataclass whose fields are
@@ -89,44 +101,35 @@ class Alignment(abc.ABC):
     tie_grad: ClassVar[bool] = False
     trains_backward_kernel: ClassVar[bool] = True
     update_forward: ClassVar[bool] = False
-
-    def __new__(cls, **options: Any) -> Alignment:
-        """Refuses unknown options with the list of those there are."""
-        known = cls.option_names()
-        for option_name in options:
-            if option_name not in known:
-                raise TypeError(
-                    f"Expected an option of the rule {cls.name!r}: {', '.join(known)}. "
-                    f"Received: {option_name!r}{_did_you_mean(option_name, known)}."
-                )
-        return super().__new__(cls)
+    # Whether R looks at what flows through the layer; one that looks at the kernels alone is the
+    # same at every call of a layer in a step, and is made once.
+    compares_projections: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_option(type(self), field, getattr(self, field.name))
+        super().__post_init__()
         if not 0.0 < self.density <= 1.0:
             raise ValueError(
                 f"Expected density in (0, 1], the fraction of the backward kernel kept. "
                 f"Received: density={self.density!r}"
             )
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Lets rules written before maps had a geometry take no `linear`."""
+        super().__init_subclass__(**kwargs)
+        for name in ("variables", "backward_kernel"):
+            method = cls.__dict__.get(name)
+            if method is not None and not _takes_linear(method):
+                warnings.warn(
+                    f"Expected {cls.__name__}.{name} to take the keyword `linear`, the layer's "
+                    "map, as of version 0.2. It is called without it.",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                setattr(cls, name, _without_linear(method))
+
     @classmethod
-    def option_names(cls) -> tuple[str, ...]:
-        """Names of the options, in order."""
-        return tuple(field.name for field in dataclasses.fields(cls))
-
-    def replace(self, **changes: Any) -> Alignment:
-        """A copy with some options changed."""
-        return dataclasses.replace(self, **changes)
-
-    def get_config(self) -> dict[str, Any]:
-        """Every option by name; schedules as Keras's serialised objects."""
-        return {name: _serialize_value(getattr(self, name)) for name in self.option_names()}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Alignment:
-        """The object that `get_config` described."""
-        return cls(**{name: _deserialize_value(value) for name, value in config.items()})
+    def described(cls) -> str:
+        return f"the rule {cls.name!r}"
 
     @property
     def has_loss(self) -> bool:
@@ -139,17 +142,23 @@ class Alignment(abc.ABC):
         return False
 
     def variables(
-        self, kernel_shape: tuple[int, ...], initializer: Callable[[str], Any]
+        self,
+        kernel_shape: tuple[int, ...],
+        initializer: Callable[[str], Any],
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> dict[str, Variable]:
         """What the layer makes and owns for this rule, by name.
 
         Args:
             kernel_shape: of the forward kernel.
             initializer: gives the kernel's initializer, drawing independently for each name.
+            linear: the layer's map, which knows what the kernel's axes are.
 
         Returns:
             Name to `Variable`.
         """
+        del linear
         made = {
             "backward_kernel": Variable(
                 kernel_shape, initializer("backward_kernel"), self.trains_backward_kernel
@@ -163,7 +172,12 @@ class Alignment(abc.ABC):
         return {name: Variable(shape, FixedFraction(self.density), False)}
 
     def backward_kernel(
-        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], seed: Tensor | None = None
+        self,
+        forward_kernel: Tensor,
+        variables: Mapping[str, Tensor],
+        seed: Tensor | None = None,
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> Tensor:
         """B, the kernel the error goes back through. Default: the layer's own variable, masked.
 
@@ -171,11 +185,12 @@ class Alignment(abc.ABC):
             forward_kernel: W.
             variables: what `variables` asked for, as tensors.
             seed: int32 `[2]`, new at every step, for rules that draw.
+            linear: the layer's map, which knows what the kernel's axes are.
 
         Returns:
             A tensor of W's shape.
         """
-        del forward_kernel, seed
+        del forward_kernel, seed, linear
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
 
@@ -185,13 +200,14 @@ class Alignment(abc.ABC):
         *,
         forward_kernel: Tensor,
         backward_kernel: Tensor,
-        linear: BilinearMap,
+        linear: Linear,
         variables: Mapping[str, Tensor] | None = None,
         bias: Tensor | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
         forward_projection: Tensor | None = None,
         step: Tensor | int | None = None,
         seed: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """R of one layer: `sum_k coef_k * primitive_k`, isolated by stop_gradient.
 
@@ -202,13 +218,14 @@ class Alignment(abc.ABC):
             inputs: of the layer, `[batch, ...]`.
             forward_kernel: W.
             backward_kernel: B, W's shape.
-            linear: the layer's bilinear map.
+            linear: the layer's map.
             variables: the layer's variables for this rule (product needs its factor).
             bias: broadcastable to the output, or None.
             activation: of the layer; None is linear.
             forward_projection: `x W`, where it is known already.
             step: global step, for coefficients that are schedules.
             seed: int32 `[2]`, new at every step, for noise inputs.
+            mask: bool, the leading axes of inputs (`[batch, time]`): False leaves a place out of R.
 
         Returns:
             A float32 scalar.
@@ -229,11 +246,12 @@ class Alignment(abc.ABC):
             activation=activation,
             forward_projection=None if forward_projection is None else stop(forward_projection),
             seed=seed,
+            mask=mask,
         )
         return self._loss(p, variables or {}, step)
 
     def _projections(self, **tensors: Any) -> Projections:
-        return Projections(_NO_PROJECTION_OPTIONS, **tensors)
+        return Projections(ProjectionOptions(), **tensors)
 
     def _loss(
         self, p: Projections, variables: Mapping[str, Tensor], step: Tensor | int | None
@@ -300,69 +318,8 @@ class LayerwiseAlignment(Alignment):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProjectionAlignment(LayerwiseAlignment):
-    """Base of the rules whose loss compares projections of an input.
-
-    In order: noise input, centring and normalising it, batch centring the backward input, bias,
-    activation, reconstruction, centring and normalising the outputs ([K] A.3, appendix B.1).
-
-    Args:
-        input_distribution: "normal" or "uniform" noise in place of the layer's input.
-        input_stddev: standard deviation of the noise.
-        center_input: subtract each example's mean from the input of both paths.
-        normalize_input: subtract it and divide by the L2 norm.
-        batch_center_backward_input: subtract the batch mean from the backward input.
-        use_bias_forward: add the layer's bias to the forward projection.
-        use_bias_backward: add it to the backward projection.
-        activation_forward: apply the activation to the forward projection.
-        activation_backward: apply it to the backward projection.
-        activation_fn_override: an activation's name, in place of the layer's own.
-        center_forward_output: subtract each example's mean from the forward pair.
-        normalize_forward_output: subtract it and divide by the L2 norm.
-        batch_center_forward_output: subtract the batch mean from the forward pair.
-        center_backward_output: as `center_forward_output`, for the backward pair.
-        normalize_backward_output: as `normalize_forward_output`, for the backward pair.
-    """
-
-    input_distribution: str | None = option(
-        None, "noise in place of the layer's input", ("normal", "uniform")
-    )
-    input_stddev: float = option(1.0, "standard deviation of the noise input")
-    center_input: bool = option(False, "subtract each example's mean from the input")
-    normalize_input: bool = option(False, "centre the input and divide it by its L2 norm")
-    batch_center_backward_input: bool = option(
-        False, "subtract the batch mean from the backward path's input"
-    )
-    use_bias_forward: bool = option(False, "add the bias to the forward projection")
-    use_bias_backward: bool = option(False, "add the bias to the backward projection")
-    activation_forward: bool = option(False, "apply the activation to the forward projection")
-    activation_backward: bool = option(False, "apply the activation to the backward projection")
-    activation_fn_override: str | None = option(
-        None, "activation of the projections in place of the layer's own", _ACTIVATIONS
-    )
-    center_forward_output: bool = option(
-        False, "subtract each example's mean from the forward output"
-    )
-    normalize_forward_output: bool = option(
-        False, "centre the forward output and divide it by its L2 norm"
-    )
-    batch_center_forward_output: bool = option(
-        False, "subtract the batch mean from the forward output"
-    )
-    center_backward_output: bool = option(
-        False, "subtract each example's mean from the backward output"
-    )
-    normalize_backward_output: bool = option(
-        False, "centre the backward output and divide it by its L2 norm"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (math.isfinite(self.input_stddev) and self.input_stddev >= 0.0):
-            raise ValueError(
-                "Expected a finite input_stddev >= 0, the noise's standard deviation. "
-                f"Received: input_stddev={self.input_stddev!r}"
-            )
+class ProjectionAlignment(ProjectionOptions, LayerwiseAlignment):
+    """Base of the rules whose loss compares projections of an input; it has their options."""
 
     @property
     def is_random(self) -> bool:
@@ -370,191 +327,3 @@ class ProjectionAlignment(LayerwiseAlignment):
 
     def _projections(self, **tensors: Any) -> Projections:
         return Projections(self, **tensors)
-
-
-class FixedFraction:
-    """Initializer: exactly `round(density * size)` ones at random places, zeros elsewhere.
-
-    Every call gives the same, as each replica of a variable may make its own.
-
-    Args:
-        density: fraction of ones, in (0, 1].
-    """
-
-    def __init__(self, density: float) -> None:
-        self.density = density
-        self._order = keras.initializers.RandomUniform(0.0, 1.0)
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        size = math.prod(shape)
-        ones = max(1, round(self.density * size))
-        order = keras.ops.argsort(self._order((size,)))
-        return keras.ops.reshape(keras.ops.cast(order < ones, dtype or "float32"), shape)
-
-
-def register(name: str) -> Callable[[type[Alignment]], type[Alignment]]:
-    """Class decorator: makes a rule known by `name` to `get`, flags, tables and tests.
-
-    Args:
-        name: of the rule.
-
-    Returns:
-        The decorator.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def decorate(cls: type[Alignment]) -> type[Alignment]:
-        if name in _RULES:
-            raise ValueError(
-                f"Expected a new rule name. Received: {name!r}, which is {_RULES[name].__name__}."
-            )
-        cls.name = name
-        _RULES[name] = cls
-        return cls
-
-    return decorate
-
-
-def names() -> tuple[str, ...]:
-    """Names of the registered rules, sorted."""
-    return tuple(sorted(_RULES))
-
-
-def rule(name: str) -> type[Alignment]:
-    """The class registered under a name.
-
-    Args:
-        name: of the rule.
-
-    Returns:
-        The class.
-
-    Raises:
-        ValueError: there is no such rule.
-    """
-    if name not in _RULES:
-        raise ValueError(
-            f"Expected a rule's name: {', '.join(names())}. "
-            f"Received: {name!r}{_did_you_mean(name, names())}."
-        )
-    return _RULES[name]
-
-
-def get(identifier: str | Mapping[str, Any] | Alignment | None) -> Alignment | None:
-    """A rule from its name, its config or itself; None is backpropagation.
-
-    Args:
-        identifier: "symmetric", `{"name": "symmetric", "self_coef": 1e-3}`, an `Alignment`, None
-            or "backprop".
-
-    Returns:
-        The rule, or None.
-
-    Raises:
-        ValueError: an unknown name.
-        TypeError: an unknown option, or an identifier of another type.
-    """
-    if identifier is None or identifier == "backprop" or isinstance(identifier, Alignment):
-        return identifier if isinstance(identifier, Alignment) else None
-    if isinstance(identifier, str):
-        return rule(identifier)()
-    if isinstance(identifier, Mapping) and "name" in identifier:
-        options = dict(identifier)
-        return rule(options.pop("name")).from_config(options)
-    raise TypeError(
-        "Expected a rule's name, a config with a 'name', an Alignment or None. "
-        f"Received: {identifier!r}"
-    )
-
-
-def serialize(alignment: Alignment | None) -> dict[str, Any] | None:
-    """The config that `get` turns back into an equal rule.
-
-    Args:
-        alignment: a rule or None.
-
-    Returns:
-        `{"name": ..., option: value, ...}`, or None.
-    """
-    if alignment is None:
-        return None
-    return {"name": alignment.name} | alignment.get_config()
-
-
-def _did_you_mean(name: Any, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _check_option(cls: type[Alignment], field: dataclasses.Field, value: Any) -> None:
-    def refuse(expected: str) -> None:
-        raise ValueError(
-            f"Expected {expected} for {field.name} of the rule {cls.name!r}. "
-            f"Received: {field.name}={value!r}"
-        )
-
-    choices = field.metadata["choices"]
-    if value is None and field.default is None:
-        return
-    if choices and value not in choices:
-        refuse(f"one of {', '.join(choices)}")
-    if field.name.endswith("_coef"):
-        if not callable(value) and not _is_finite(value):
-            refuse("a finite number or a schedule (a callable of the global step)")
-    elif isinstance(field.default, bool):
-        if not isinstance(value, bool):
-            refuse("True or False")
-    elif isinstance(field.default, float):
-        if not _is_finite(value):
-            refuse("a finite number")
-    elif not isinstance(value, str):
-        refuse("a string")
-
-
-def _is_finite(value: Any) -> bool:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
-
-
-def _serialize_value(value: Any) -> Any:
-    if not callable(value):
-        return value
-    if not hasattr(value, "get_config"):
-        raise TypeError(
-            "Expected a schedule with get_config, such as those of "
-            "neural_alignment.optimizers.rate_scheduler, to save a rule. "
-            f"Received: {value!r}"
-        )
-    return keras.saving.serialize_keras_object(value)
-
-
-def _deserialize_value(value: Any) -> Any:
-    return keras.saving.deserialize_keras_object(value) if isinstance(value, Mapping) else value
-
-
-def draw_seed(seed: Tensor, salt: int) -> Tensor:
-    """A seed for one more draw of the same step.
-
-    Args:
-        seed: int32 `[2]`.
-        salt: which draw.
-
-    Returns:
-        int32 `[2]`.
-    """
-    return seed + tf.constant([salt, 0], seed.dtype)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _NoProjectionOptions(ProjectionAlignment):
-    """The projection options of a rule that has none: all off."""
-
-    name: ClassVar[str] = "none"
-
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
-        return {}
-
-
-_NO_PROJECTION_OPTIONS = _NoProjectionOptions()

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from neural_alignment.alignments.alignment import Alignment, register
+from neural_alignment.alignments.alignment import Alignment
+from neural_alignment.alignments.registry import register
 
 
 @register("feedback")

@@ -5,14 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from neural_alignment.alignments import primitives
-from neural_alignment.alignments.alignment import (
-    Coefficient,
-    LayerwiseAlignment,
-    Tensor,
-    option,
-    register,
-)
+from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
+from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.alignments.registry import register
 
 
 @register("kolen_pollack")
@@ -30,6 +26,7 @@ class KolenPollack(LayerwiseAlignment):
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
 
     tie_grad: ClassVar[bool] = True
+    compares_projections: ClassVar[bool] = False
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {"decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel)}

@@ -1,19 +1,13 @@
 """Weight mirrors."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 from neural_alignment.alignments import primitives
-from neural_alignment.alignments.alignment import (
-    Coefficient,
-    ProjectionAlignment,
-    Tensor,
-    option,
-    register,
-)
+from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
+from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
-from neural_alignment.lazy import keras
+from neural_alignment.alignments.registry import register
 
 
 @register("mirror")
@@ -40,11 +34,5 @@ class Mirror(ProjectionAlignment):
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
-            "amp": lambda: p.amp() / self._positions(p),
+            "amp": lambda: p.amp() / p.positions if self.average_positions else p.amp(),
         }
-
-    def _positions(self, p: Projections) -> Tensor | float:
-        if not self.average_positions:
-            return 1.0
-        features = math.prod(keras.ops.shape(p.forward_projection)[1:])  # sizes may be dynamic
-        return keras.ops.cast(features, "float32") / p.forward_kernel.shape[-1]

@@ -8,13 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from neural_alignment.lazy import keras, tf
+from neural_alignment import backend
+from neural_alignment.lazy import keras
 
 Tensor = Any
 
 
+def batch_size(x: Tensor) -> Tensor:
+    """Number of examples as a float of x's type; 1 for an empty batch.
+
+    A replica whose share of a short batch is empty has sums of 0, and with it means of 0.
+
+    Args:
+        x: `[batch, ...]`.
+
+    Returns:
+        A scalar.
+    """
+    size = keras.ops.shape(x)[0]
+    size = max(size, 1) if isinstance(size, int) else keras.ops.maximum(size, 1)
+    return keras.ops.cast(size, x.dtype)
+
+
 def _batch_mean_of_sum(values: Tensor) -> Tensor:
-    return keras.ops.sum(keras.ops.mean(values, axis=0))
+    return keras.ops.sum(values) / batch_size(values)
 
 
 def decay(forward_kernel: Tensor, backward_kernel: Tensor) -> Tensor:
@@ -27,8 +44,7 @@ def decay(forward_kernel: Tensor, backward_kernel: Tensor) -> Tensor:
     Returns:
         A scalar.
     """
-    # l2_loss is half the sum of squares in one pass, and one more for its gradient.
-    return 2.0 * (tf.nn.l2_loss(forward_kernel) + tf.nn.l2_loss(backward_kernel))
+    return backend.sum_of_squares(forward_kernel) + backend.sum_of_squares(backward_kernel)
 
 
 def sparse(forward_projection: Tensor, backward_projection: Tensor) -> Tensor:

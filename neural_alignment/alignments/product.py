@@ -7,16 +7,17 @@ from typing import Any, ClassVar
 
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.alignment import (
-    Coefficient,
-    FixedFraction,
+    OUTPUTS_LAST,
     LayerwiseAlignment,
     Tensor,
     Variable,
-    option,
-    register,
 )
+from neural_alignment.alignments.initializers import FixedFraction
+from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
+from neural_alignment.maps import Linear
 
 
 @register("product")
@@ -24,7 +25,7 @@ from neural_alignment.lazy import keras
 class Product(LayerwiseAlignment):
     """Product feedback alignment (PFA): the backward kernel is a product of two.
 
-    `B = R Q`: Q `[N, N_out]` fixed with `Q^T Q ~ 1`, R `[..., N_in, N]` trained by the tied
+    `B = R Q`: Q `[N, N_out]` fixed with `Q^T Q ~ 1`, R `[*window, N_in, N]` trained by the tied
     gradient `dR = dW Q^T` and decay, `N = expansion * N_out`. The error goes back through the
     composite kernel, so no expanded activations are made ([P] section 2).
 
@@ -44,6 +45,7 @@ class Product(LayerwiseAlignment):
     )
 
     tie_grad: ClassVar[bool] = True
+    compares_projections: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,12 +66,16 @@ class Product(LayerwiseAlignment):
             )
 
     def variables(
-        self, kernel_shape: tuple[int, ...], initializer: Callable[[str], Any]
+        self,
+        kernel_shape: tuple[int, ...],
+        initializer: Callable[[str], Any],
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> dict[str, Variable]:
-        outputs = kernel_shape[-1]
+        *inputs, outputs = linear.outputs_last_shape(kernel_shape)
         expanded = math.ceil(self.expansion * outputs)
-        r_shape = (*kernel_shape[:-1], expanded)
-        r = _Tiled(initializer, kernel_shape)
+        r_shape = (*inputs, expanded)
+        r = _Tiled(initializer, kernel_shape, linear)
         made = {
             "backward_kernel_r": Variable(r_shape, r, True),
             "backward_kernel_q": Variable((expanded, outputs), self._q_initializer(), False),
@@ -84,9 +90,15 @@ class Product(LayerwiseAlignment):
         return _SparseNormal(self.density)
 
     def backward_kernel(
-        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], seed: Tensor | None = None
+        self,
+        forward_kernel: Tensor,
+        variables: Mapping[str, Tensor],
+        seed: Tensor | None = None,
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> Tensor:
-        return keras.ops.matmul(_factor(variables), variables["backward_kernel_q"])
+        composite = keras.ops.matmul(_factor(variables), variables["backward_kernel_q"])
+        return linear.from_outputs_last(composite, tuple(forward_kernel.shape))
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {"decay": lambda: primitives.decay(p.forward_kernel, _factor(variables))}
@@ -100,14 +112,19 @@ def _factor(variables: Mapping[str, Tensor]) -> Tensor:
 class _Tiled:
     """Draws a wide kernel as kernels side by side, so that R Q has the kernel's scale."""
 
-    def __init__(self, initializer: Callable[[str], Any], kernel_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, initializer: Callable[[str], Any], kernel_shape: tuple[int, ...], linear: Linear
+    ) -> None:
         self._initializer = initializer
         self._kernel_shape = kernel_shape
+        self._linear = linear
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        tiles = math.ceil(shape[-1] / self._kernel_shape[-1])
+        tiles = math.ceil(shape[-1] / self._linear.outputs(self._kernel_shape))
         drawn = [
-            self._initializer(f"backward_kernel_r_{i}")(self._kernel_shape, dtype=dtype)
+            self._linear.outputs_last(
+                self._initializer(f"backward_kernel_r_{i}")(self._kernel_shape, dtype=dtype)
+            )
             for i in range(tiles)
         ]
         return keras.ops.concatenate(drawn, axis=-1)[..., : shape[-1]]

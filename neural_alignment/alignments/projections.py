@@ -11,82 +11,96 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from neural_alignment import noise
 from neural_alignment.alignments import primitives
+from neural_alignment.alignments.options import ProjectionOptions
 from neural_alignment.lazy import keras
-
-if TYPE_CHECKING:
-    from neural_alignment.alignments.alignment import ProjectionAlignment
+from neural_alignment.maps import Linear
 
 Tensor = Any
 
 _L2_EPSILON = 1e-12
 
 
-class BilinearMap(Protocol):
-    """A map that is linear in its input and in its kernel: a matmul, a convolution."""
-
-    def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """`y = x K`."""
-
-    def input_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
-        """`dy K^T`, of the shape of `inputs`."""
-
-    def kernel_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
-        """`x^T dy`, of the shape of `kernel`."""
-
-
 def _feature_axes(x: Tensor) -> tuple[int, ...]:
     return tuple(range(1, len(x.shape)))
 
 
-def center(x: Tensor) -> Tensor:
+def _weights(x: Tensor, mask: Tensor | None) -> Tensor | None:
+    """1 where x counts, 0 where the mask leaves it out, broadcastable to x; None: all counts."""
+    if mask is None:
+        return None
+    shape = tuple(keras.ops.shape(mask)) + (1,) * (len(x.shape) - len(mask.shape))
+    return keras.ops.cast(keras.ops.reshape(mask, shape), x.dtype)
+
+
+def _mean(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
+    ops = keras.ops
+    if weights is None:
+        return ops.mean(x, axis=axes, keepdims=True)
+    weights = ops.broadcast_to(weights, ops.shape(x))
+    total = ops.sum(weights, axis=axes, keepdims=True)
+    return ops.sum(x * weights, axis=axes, keepdims=True) / ops.maximum(total, 1.0)
+
+
+def _kept(x: Tensor, weights: Tensor | None) -> Tensor:
+    return x if weights is None else x * weights
+
+
+def center(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Subtracts each example's mean over all its features.
 
     Args:
         x: `[batch, ...]`.
+        mask: bool, x's leading axes; where False, x does not count and the result is 0.
 
     Returns:
         A tensor of x's shape.
     """
-    return x - keras.ops.mean(x, axis=_feature_axes(x), keepdims=True)
+    weights = _weights(x, mask)
+    return _kept(x - _mean(x, _feature_axes(x), weights), weights)
 
 
-def normalize(x: Tensor) -> Tensor:
+def normalize(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Centres each example and divides it by its L2 norm: `c * rsqrt(max(sum c^2, 1e-12))`.
 
     Args:
         x: `[batch, ...]`.
+        mask: bool, x's leading axes; where False, x does not count and the result is 0.
 
     Returns:
         A tensor of x's shape.
     """
     ops = keras.ops
-    centered = center(x)
+    centered = center(x, mask)
     square = ops.sum(ops.square(centered), axis=_feature_axes(x), keepdims=True)
     return centered * ops.rsqrt(ops.maximum(square, _L2_EPSILON))
 
 
-def batch_center(x: Tensor) -> Tensor:
+def batch_center(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Subtracts each feature's mean over the batch.
 
     Args:
         x: `[batch, ...]`.
+        mask: bool, x's leading axes; where False, x does not count and the result is 0.
 
     Returns:
         A tensor of x's shape.
     """
-    return x - keras.ops.mean(x, axis=0, keepdims=True)
+    weights = _weights(x, mask)
+    return _kept(x - _mean(x, (0,), weights), weights)
 
 
-def _standardize(x: Tensor, centered: bool, normalized: bool, batch_centered: bool) -> Tensor:
+def _standardize(
+    x: Tensor, mask: Tensor | None, centered: bool, normalized: bool, batch_centered: bool
+) -> Tensor:
     if normalized:
-        x = normalize(x)
+        x = normalize(x, mask)
     elif centered:
-        x = center(x)
-    return batch_center(x) if batch_centered else x
+        x = center(x, mask)
+    return batch_center(x, mask) if batch_centered else x
 
 
 class Projections:
@@ -97,7 +111,7 @@ class Projections:
 
     Args:
         options: the rule's projection options.
-        linear: the layer's bilinear map.
+        linear: the layer's map.
         inputs: the layer's input, `[batch, ...]`, float32.
         forward_kernel: W.
         backward_kernel: B, W's shape.
@@ -105,13 +119,14 @@ class Projections:
         activation: of the layer; None is linear.
         forward_projection: `x W` of the layer's own input where it is known already, else None.
         seed: int32 `[2]`, for a noise input.
+        mask: bool, the leading axes of inputs (`[batch, time]`); where False, nothing counts.
     """
 
     def __init__(
         self,
-        options: ProjectionAlignment,
+        options: ProjectionOptions,
         *,
-        linear: BilinearMap,
+        linear: Linear,
         inputs: Tensor,
         forward_kernel: Tensor,
         backward_kernel: Tensor,
@@ -119,6 +134,7 @@ class Projections:
         activation: Callable[[Tensor], Tensor] | None = None,
         forward_projection: Tensor | None = None,
         seed: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         self.options = options
         self.linear = linear
@@ -128,6 +144,8 @@ class Projections:
         self._bias = bias
         self._known_projection = forward_projection
         self._seed = seed
+        self._mask = mask
+        self._output_mask = linear.mask_of_outputs(mask)
         if options.activation_fn_override is not None:
             activation = keras.activations.get(options.activation_fn_override)
         self._activation = activation
@@ -138,7 +156,8 @@ class Projections:
         x, options = self._inputs, self.options
         if options.input_distribution is not None:
             x = self._noise(x)
-        return _standardize(x, options.center_input, options.normalize_input, False)
+        x = _kept(x, _weights(x, self._mask))
+        return _standardize(x, self._mask, options.center_input, options.normalize_input, False)
 
     def _noise(self, x: Tensor) -> Tensor:
         if self._seed is None:
@@ -156,7 +175,7 @@ class Projections:
     def backward_input(self) -> Tensor:
         """The input of the backward path: the input, minus its batch mean where asked."""
         if self.options.batch_center_backward_input:
-            return batch_center(self.input)
+            return batch_center(self.input, self._mask)
         return self.input
 
     @cached_property
@@ -182,46 +201,60 @@ class Projections:
             projection = projection + self._bias
         if activated and self._activation is not None:
             projection = self._activation(projection)
-        return projection
+        return _kept(projection, _weights(projection, self._output_mask))
 
-    def _standardize_forward(self, x: Tensor) -> Tensor:
+    def _standardize_forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         options = self.options
         return _standardize(
             x,
+            mask,
             options.center_forward_output,
             options.normalize_forward_output,
             options.batch_center_forward_output,
         )
 
-    def _standardize_backward(self, x: Tensor) -> Tensor:
+    def _standardize_backward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         options = self.options
         return _standardize(
-            x, options.center_backward_output, options.normalize_backward_output, False
+            x, mask, options.center_backward_output, options.normalize_backward_output, False
         )
 
     @cached_property
     def forward_projection(self) -> Tensor:
         """`f`: the input through W, with bias, activation and standardisation where asked."""
-        return self._standardize_forward(self._forward)
+        return self._standardize_forward(self._forward, self._output_mask)
 
     @cached_property
     def backward_projection(self) -> Tensor:
         """`b`: the backward input through B, the same."""
-        return self._standardize_backward(self._backward)
+        return self._standardize_backward(self._backward, self._output_mask)
 
     @cached_property
     def forward_reconstruction(self) -> Tensor:
         """`B f`: the activated forward projection sent back through B, then standardised."""
         return self._standardize_forward(
-            self.linear.input_gradient(self.input, self.backward_kernel, self._forward)
+            self.linear.input_gradient(self.input, self.backward_kernel, self._forward),
+            self._mask,
         )
 
     @cached_property
     def backward_reconstruction(self) -> Tensor:
         """`W b`: the activated backward projection sent back through W, then standardised."""
         return self._standardize_backward(
-            self.linear.input_gradient(self.input, self.forward_kernel, self._backward)
+            self.linear.input_gradient(self.input, self.forward_kernel, self._backward),
+            self._mask,
         )
+
+    @property
+    def positions(self) -> Tensor:
+        """How many pairs of positions one weight connects, an example's mean."""
+        count = self.linear.positions(
+            self.input, self.forward_projection, tuple(self.forward_kernel.shape)
+        )
+        if self._output_mask is None:
+            return keras.ops.cast(count, "float32")
+        kept = keras.ops.cast(self._output_mask, "float32")
+        return keras.ops.cast(count, "float32") * keras.ops.mean(kept)
 
     @property
     def _backward_is_linear(self) -> bool:
@@ -259,9 +292,8 @@ class Projections:
         if "forward_reconstruction" in made and adjoint_holds:
             value = primitives.amp(self.backward_input, self.forward_reconstruction)
         else:
-            batch = ops.cast(ops.shape(f)[0], f.dtype)
             correlation = self.linear.kernel_gradient(
-                self.backward_input, self.backward_kernel, f / batch
+                self.backward_input, self.backward_kernel, f / primitives.batch_size(f)
             )
             value = -ops.sum(self.backward_kernel * correlation)
         if self._backward_bias is not None:

@@ -6,22 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from neural_alignment import noise
-from neural_alignment.alignments.alignment import (
-    Alignment,
-    Tensor,
-    Variable,
-    draw_seed,
-    option,
-    register,
-)
+from neural_alignment.alignments.alignment import OUTPUTS_LAST, Alignment, Tensor, Variable
+from neural_alignment.alignments.options import option
+from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
+from neural_alignment.maps import Linear
 
 _MAGNITUDE_DRAW = 1
 
 
-def _glorot_stddev(kernel_shape: tuple[int, ...]) -> float:
-    positions = math.prod(kernel_shape[:-2])
-    return math.sqrt(2.0 / (positions * (kernel_shape[-2] + kernel_shape[-1])))
+def _glorot_stddev(linear: Linear, kernel_shape: tuple[int, ...]) -> float:
+    return math.sqrt(2.0 / (linear.fan_in(kernel_shape) + linear.fan_out(kernel_shape)))
 
 
 @register("sign_symmetry")
@@ -48,24 +43,33 @@ class SignSymmetry(Alignment):
         return self.magnitude == "batch_random"
 
     def variables(
-        self, kernel_shape: tuple[int, ...], initializer: Callable[[str], Any]
+        self,
+        kernel_shape: tuple[int, ...],
+        initializer: Callable[[str], Any],
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> dict[str, Variable]:
         made = self._mask("backward_mask", kernel_shape)
         if self.magnitude == "fixed_random":
-            normal = keras.initializers.RandomNormal(stddev=_glorot_stddev(kernel_shape))
+            normal = keras.initializers.RandomNormal(stddev=_glorot_stddev(linear, kernel_shape))
             made["backward_magnitude"] = Variable(kernel_shape, normal, False)
         return made
 
     def backward_kernel(
-        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], seed: Tensor | None = None
+        self,
+        forward_kernel: Tensor,
+        variables: Mapping[str, Tensor],
+        seed: Tensor | None = None,
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> Tensor:
-        stddev = _glorot_stddev(tuple(forward_kernel.shape))
+        stddev = _glorot_stddev(linear, tuple(forward_kernel.shape))
         if self.magnitude == "uniform":
             magnitude = stddev
         elif self.magnitude == "fixed_random":
             magnitude = keras.ops.abs(variables["backward_magnitude"])
         else:
-            drawn = noise.normal(forward_kernel.shape, draw_seed(seed, _MAGNITUDE_DRAW))
+            drawn = noise.normal(forward_kernel.shape, noise.draw_seed(seed, _MAGNITUDE_DRAW))
             magnitude = stddev * keras.ops.abs(drawn)
         # A forward kernel merged with LoRA has the layer's compute dtype.
         magnitude = keras.ops.cast(magnitude, forward_kernel.dtype)

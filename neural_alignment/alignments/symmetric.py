@@ -2,17 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
+from neural_alignment import backend
 from neural_alignment.alignments import primitives
-from neural_alignment.alignments.alignment import (
-    Coefficient,
-    LayerwiseAlignment,
-    Tensor,
-    option,
-    register,
-)
+from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
+from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
-from neural_alignment.lazy import tf
+from neural_alignment.alignments.registry import register
 
 
 @register("symmetric")
@@ -31,6 +28,8 @@ class Symmetric(LayerwiseAlignment):
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
     self_coef: Coefficient = option(2e-3, "coefficient of the self primitive")
 
+    compares_projections: ClassVar[bool] = False
+
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
@@ -46,7 +45,7 @@ class Symmetric(LayerwiseAlignment):
         # the weights, and no difference of large numbers where B is near W.
         pull = self._coefficient("self_coef", step)
         rest = self._coefficient("decay_coef", step) - 0.5 * pull
-        loss = pull * tf.nn.l2_loss(p.forward_kernel - p.backward_kernel)
+        loss = 0.5 * pull * backend.sum_of_squares(p.forward_kernel - p.backward_kernel)
         if isinstance(rest, float) and rest == 0.0:
             return loss
         return loss + rest * primitives.decay(p.forward_kernel, p.backward_kernel)

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
-import tensorflow as tf
 
 from neural_alignment.layers.aligned import Aligned
-from neural_alignment.layers.operations import Conv
+from neural_alignment.maps import Conv
 
 
 class _AlignedConv(Aligned):
-    def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_alignment(alignment)
-
-    def linear(self) -> Conv:
+    def map_of(self, site: str) -> Conv:
+        del site
         return Conv(self.strides, self.padding, self.data_format, self.dilation_rate)
-
-    def _bias_for_outputs(self) -> tf.Tensor | None:
-        if self.bias is None:
-            return None
-        bias = tf.convert_to_tensor(self.bias)
-        if self.data_format == "channels_last":
-            return bias
-        return tf.reshape(bias, (1, self.filters) + (1,) * self.rank)
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")

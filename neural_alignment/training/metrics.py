@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from neural_alignment.alignments.projections import BilinearMap
 from neural_alignment.layers.aligned import aligned_layers, probe
+from neural_alignment.maps import Linear
 
 
 def angle(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
@@ -99,7 +99,7 @@ def norm_ratio(forward_kernel: tf.Tensor, backward_kernel: tf.Tensor) -> tf.Tens
 
 
 def projection_angle(
-    linear: BilinearMap,
+    linear: Linear,
     inputs: tf.Tensor,
     forward_kernel: tf.Tensor,
     backward_kernel: tf.Tensor,
@@ -119,7 +119,7 @@ def projection_angle(
 
 
 def local_gradient_angle(
-    linear: BilinearMap,
+    linear: Linear,
     inputs: tf.Tensor,
     upstream: tf.Tensor,
     forward_kernel: tf.Tensor,

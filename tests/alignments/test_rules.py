@@ -9,7 +9,7 @@ from neural_alignment import alignments
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.layers import Conv2D, Dense, training_step
-from neural_alignment.layers.operations import Conv, Matmul
+from neural_alignment.maps import Conv, Matmul
 from tests.layers.conformance import LAYERS, draw, rule
 from tests.layers.measure import built
 

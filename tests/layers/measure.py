@@ -83,7 +83,7 @@ def noise(layer, shape):
     if distribution is None:
         return None
     with training_step(STEP, SEED):
-        seed = layer._noise_seed(training=False)
+        seed = layer.sites[0].noise_seed(training=False)
     words = shape if distribution == "uniform" else (2, (np.prod(shape) + 1) // 2)
     bits = tf.random.stateless_uniform(
         words, seed, minval=None, maxval=None, dtype="uint32", alg="philox"

@@ -228,7 +228,7 @@ def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, n
     assert numerical_error(layer, "kernel", x, dy) < 1e-7
     kept = {weight.name: tf.convert_to_tensor(weight) for weight in layer.weights}
     with training_step(STEP, SEED):
-        seed = layer._noise_seed(training=False)
+        seed = layer.sites[0].noise_seed(training=False)
     # In float64, which `backward_kernel_value` is not.
     layer.kernel.assign(layer.alignment.backward_kernel(kept["kernel"], kept, seed))
     assert numerical_error(layer, "x", x, dy) < 1e-7

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from neural_alignment.layers.operations import Conv, Matmul
+from neural_alignment.maps import Conv, Matmul
 from tests.parity.rules import dense_layout, rule
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from neural_alignment.layers import operations
+from neural_alignment import maps as operations
 from neural_alignment.training import metrics
 
 

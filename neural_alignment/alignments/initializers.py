@@ -1,0 +1,30 @@
+"""Initial values that Keras has no initializer for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from neural_alignment.lazy import keras
+
+Tensor = Any
+
+
+class FixedFraction:
+    """Initializer: exactly `round(density * size)` ones at random places, zeros elsewhere.
+
+    Every call gives the same, as each replica of a variable may make its own.
+
+    Args:
+        density: fraction of ones, in (0, 1].
+    """
+
+    def __init__(self, density: float) -> None:
+        self.density = density
+        self._order = keras.initializers.RandomUniform(0.0, 1.0)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        size = math.prod(shape)
+        ones = max(1, round(self.density * size))
+        order = keras.ops.argsort(self._order((size,)))
+        return keras.ops.reshape(keras.ops.cast(order < ones, dtype or "float32"), shape)

@@ -1,0 +1,102 @@
+"""The rules by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from neural_alignment.alignments.alignment import Alignment
+from neural_alignment.alignments.options import did_you_mean
+
+_RULES: dict[str, type[Alignment]] = {}
+
+
+def register(name: str) -> Callable[[type[Alignment]], type[Alignment]]:
+    """Class decorator: makes a rule known by `name` to `get`, flags, tables and tests.
+
+    Args:
+        name: of the rule.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def decorate(cls: type[Alignment]) -> type[Alignment]:
+        if name in _RULES:
+            raise ValueError(
+                f"Expected a new rule name. Received: {name!r}, which is {_RULES[name].__name__}."
+            )
+        cls.name = name
+        _RULES[name] = cls
+        return cls
+
+    return decorate
+
+
+def names() -> tuple[str, ...]:
+    """Names of the registered rules, sorted."""
+    return tuple(sorted(_RULES))
+
+
+def rule(name: str) -> type[Alignment]:
+    """The class registered under a name.
+
+    Args:
+        name: of the rule.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+    if name not in _RULES:
+        raise ValueError(
+            f"Expected a rule's name: {', '.join(names())}. "
+            f"Received: {name!r}{did_you_mean(name, names())}."
+        )
+    return _RULES[name]
+
+
+def get(identifier: str | Mapping[str, Any] | Alignment | None) -> Alignment | None:
+    """A rule from its name, its config or itself; None is backpropagation.
+
+    Args:
+        identifier: "symmetric", `{"name": "symmetric", "self_coef": 1e-3}`, an `Alignment`, None
+            or "backprop".
+
+    Returns:
+        The rule, or None.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: an unknown option, or an identifier of another type.
+    """
+    if identifier is None or identifier == "backprop" or isinstance(identifier, Alignment):
+        return identifier if isinstance(identifier, Alignment) else None
+    if isinstance(identifier, str):
+        return rule(identifier)()
+    if isinstance(identifier, Mapping) and "name" in identifier:
+        options = dict(identifier)
+        return rule(options.pop("name")).from_config(options)
+    raise TypeError(
+        "Expected a rule's name, a config with a 'name', an Alignment or None. "
+        f"Received: {identifier!r}"
+    )
+
+
+def serialize(alignment: Alignment | None) -> dict[str, Any] | None:
+    """The config that `get` turns back into an equal rule.
+
+    Args:
+        alignment: a rule or None.
+
+    Returns:
+        `{"name": ..., option: value, ...}`, or None.
+    """
+    if alignment is None:
+        return None
+    return {"name": alignment.name} | alignment.get_config()

@@ -1,0 +1,51 @@
+"""The only words of TensorFlow, JAX and PyTorch below `training`: one module each, the same names.
+
+    read                 a variable's value, read once
+    two_kernels          a map forward with one kernel, backward with another
+    input_gradient       `dy K^T`
+    kernel_gradient      `x^T dy`
+    after                an input that waits until variables are read
+    records_gradients    whether what is computed now will be differentiated
+    sum_of_squares       in one pass over the weights
+    random_mantissas     Philox's bits, equal on every back end
+    momentum_step        the fused update
+    LayerLosses          where a layer keeps its losses
+    replica, replicas    which one this is, and of how many
+
+The module is that of `keras.backend.backend()`, imported when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any
+
+_NAMES = ("tensorflow", "jax", "torch")
+
+
+def module() -> types.ModuleType:
+    """The module of Keras's back end.
+
+    Returns:
+        `neural_alignment.backend.tensorflow`, `.jax` or `.torch`.
+
+    Raises:
+        ImportError: Keras runs on another back end.
+    """
+    import keras
+
+    name = keras.backend.backend()
+    if name not in _NAMES:
+        raise ImportError(
+            f"Expected Keras on one of {', '.join(_NAMES)}. Received: KERAS_BACKEND={name!r}"
+        )
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(module(), name)
+    globals()[name] = value  # Keras's back end does not change in a process
+    return value

@@ -1,0 +1,20 @@
+"""What the back ends ask of a map."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+Tensor = Any
+
+
+class BilinearMap(Protocol):
+    """A map that is linear in its input and in its kernel: a matmul, a convolution."""
+
+    def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """`y = x K`."""
+
+    def input_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+        """`dy K^T`, of the shape of `inputs`."""
+
+    def kernel_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+        """`x^T dy`, of the shape of `kernel`."""

@@ -1,0 +1,148 @@
+"""What a step collects from the layers called in it: alignment losses, and calls to measure."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+if TYPE_CHECKING:
+    from neural_alignment.layers.site import Site
+
+Tensor = Any
+
+
+@dataclasses.dataclass
+class SiteLoss:
+    """R of a site in one step: that of its calls, or their mean.
+
+    Args:
+        path: of the site.
+        value: R so far.
+        calls: how many calls are in it.
+    """
+
+    path: str
+    value: Tensor
+    calls: int = 1
+
+    def add(self, value: Tensor) -> None:
+        """Takes in one more call's R."""
+        self.calls += 1
+        self.value = self.value + (value - self.value) / self.calls
+
+
+@dataclasses.dataclass
+class TrainingStep:
+    """One training step as the layers see it.
+
+    Args:
+        global_step: int scalar tensor, for schedules and noise.
+        seed: of the run.
+        draw: number of the micro-batch in the step, so that each draws noise of its own.
+    """
+
+    global_step: Tensor
+    seed: int
+    draw: Tensor | int = 0
+    _by_site: dict[Any, SiteLoss] = dataclasses.field(default_factory=dict)
+
+    @property
+    def losses(self) -> list[tuple[str, Tensor]]:
+        """(path, R) of every site called so far in this step; a site called again counts once."""
+        return [(loss.path, loss.value) for loss in self._by_site.values()]
+
+    def add(self, site: Site, loss: Callable[[], Tensor]) -> None:
+        """Takes in the R of one call.
+
+        R is a layer's, not a call's: of several calls the mean counts, and one that looks at the
+        kernels alone is not made again.
+
+        Args:
+            site: that was called.
+            loss: makes R.
+        """
+        held = self._by_site.get(site.key)
+        if held is None:
+            self._by_site[site.key] = SiteLoss(site.path, loss())
+        elif site.alignment.compares_projections:
+            held.add(loss())
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a site, for measurements.
+
+    Args:
+        site: that was called.
+        inputs: x.
+        projection: `x W`, before bias and activation.
+    """
+
+    site: Site
+    inputs: Tensor
+    projection: Tensor
+
+    @property
+    def layer(self) -> Any:
+        """The layer that the site is of."""
+        return self.site.layer
+
+
+# Thread-local: MirroredStrategy runs each replica's step in a thread of its own.
+_active = threading.local()
+
+
+def active_step() -> TrainingStep | None:
+    """The training step that layers are called in, if there is one."""
+    return getattr(_active, "step", None)
+
+
+@contextlib.contextmanager
+def training_step(
+    global_step: Tensor | int, seed: int = 0, draw: Tensor | int = 0
+) -> Iterator[TrainingStep]:
+    """Collects the alignment losses of the layers called inside, apart from `model.losses`.
+
+    Inside it coefficients see `global_step`, and noise depends on seed, layer, replica, step and
+    draw alone, so that a resumed run repeats it.
+
+    Args:
+        global_step: number of the step, from 0.
+        seed: of the run.
+        draw: number of the micro-batch in the step.
+
+    Yields:
+        A `TrainingStep` whose `losses` fills as layers are called with `training=True`.
+    """
+    previous = active_step()
+    _active.step = TrainingStep(keras.ops.convert_to_tensor(global_step), seed, draw)
+    try:
+        yield _active.step
+    finally:
+        _active.step = previous
+
+
+@contextlib.contextmanager
+def probe() -> Iterator[list[Call]]:
+    """Records the calls of layers with an alignment, to measure what flows through them.
+
+    Yields:
+        A list of `Call` that fills as layers are called.
+    """
+    previous = getattr(_active, "calls", None)
+    _active.calls = []
+    try:
+        yield _active.calls
+    finally:
+        _active.calls = previous
+
+
+def record(call: Call) -> None:
+    """Hands a call to the probe, if there is one."""
+    if getattr(_active, "calls", None) is not None:
+        _active.calls.append(call)

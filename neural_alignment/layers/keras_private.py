@@ -1,0 +1,63 @@
+"""Every attribute of Keras's that is not public, in one place, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+
+Tensor = Any
+
+
+def flatten_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Every layer inside a layer, nested ones too; `model.layers` stops at the first level."""
+    return model._flatten_layers(include_self=False)
+
+
+def mask_of(inputs: Tensor) -> Tensor | None:
+    """The mask that an Embedding or Masking layer attached; `call` gets it only as an argument."""
+    return get_keras_mask(inputs)
+
+
+def add_or_replace_loss(layer: keras.layers.Layer, loss: Tensor, replaced: Tensor | None) -> None:
+    """Adds a loss as `add_loss` does, in place of one it added before in the same step.
+
+    Args:
+        layer: whose loss it is.
+        loss: a scalar.
+        replaced: the loss to take away, or None.
+    """
+    if replaced is not None:
+        held = _held(layer)
+        held[:] = [one for one in held if one is not replaced]
+    layer.add_loss(loss)
+
+
+def holds_loss(layer: keras.layers.Layer, loss: Tensor) -> bool:
+    """Whether a loss that a layer added is still there: Keras clears them when a step begins."""
+    return any(one is loss for one in _held(layer))
+
+
+def _held(layer: keras.layers.Layer) -> list[Tensor]:
+    # Inside a stateless call, as on JAX, losses are kept by the scope.
+    return get_stateless_scope().losses if in_stateless_scope() else layer._losses
+
+
+def is_sparse(inputs: Tensor) -> bool:
+    """Whether a tensor is of the back end's sparse type, or stands for one."""
+    if isinstance(inputs, keras.KerasTensor):
+        return inputs.sparse
+    return type(inputs).__name__ in ("SparseTensor", "BCOO") or _is_sparse_torch(inputs)
+
+
+def _is_sparse_torch(inputs: Tensor) -> bool:
+    return keras.backend.backend() == "torch" and bool(getattr(inputs, "is_sparse", False))
+
+
+def with_mask(inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """The inputs with a mask attached that a conversion has dropped."""
+    if mask is not None and get_keras_mask(inputs) is None:
+        set_keras_mask(inputs, mask)
+    return inputs

@@ -1,0 +1,304 @@
+"""A site: one kernel at work in a layer, and what a rule makes for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from neural_alignment import backend
+from neural_alignment.alignments import Alignment
+from neural_alignment.layers import keras_private
+from neural_alignment.layers.collector import Call, SiteLoss, active_step, record
+from neural_alignment.maps import Linear, two_kernels
+
+if TYPE_CHECKING:
+    from neural_alignment.layers.aligned import Aligned
+
+Tensor = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a layer class has a kernel.
+
+    Args:
+        kernel: the attribute and the weight's name.
+        name: of the site, "" where the layer has one only.
+        ends: whether the layer's bias and activation follow it.
+    """
+
+    kernel: str = "kernel"
+    name: str = ""
+    ends: bool = True
+
+
+def stable_hash(*parts: Any) -> int:
+    """A number in [0, 2^31) that is the same in every process."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+
+def _independent(initializer: Any, salt: str) -> Any:
+    """The initializer with another seed: one instance gives the same values at every call."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    config = initializer.get_config()
+    if config.get("seed", 0) is None:
+        return type(initializer).from_config(config)
+    if isinstance(config.get("seed"), int):
+        salted = stable_hash(config["seed"], salt)
+        return type(initializer).from_config({**config, "seed": salted})
+    return initializer
+
+
+def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+    """A random number that tells layers apart, and a count of steps from 0."""
+    # Python's generator, as Keras's initializers: `keras.utils.set_random_seed` sets it in every
+    # version, Keras's own global one only in the newer.
+    return keras.ops.convert_to_tensor([random.randrange(2**31 - 1), 0], dtype or "int32")
+
+
+def _fold_in_replica(base: Tensor | int) -> Tensor:
+    # A large odd factor keeps the seeds of replicas away from those of other draws.
+    ops = keras.ops
+    return ops.cast(base, "int32") + ops.cast(backend.replica(), "int32") * 0x3C6EF35F
+
+
+class Site:
+    """One kernel of a layer: map, kernel, bias, activation, and the rule's variables for it.
+
+    Rules, measures, conversion and saving see sites; a layer has one (Dense) or two (separable).
+
+    Args:
+        layer: it is of.
+        place: where the kernel is.
+    """
+
+    def __init__(self, layer: Aligned, place: Place) -> None:
+        self.layer = layer
+        self.place = place
+        self._attributes: dict[str, str] = {}
+        self._losses: dict[Any, SiteLoss] = {}
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What tells the sites of a model apart, where paths may not."""
+        return id(self.layer), self.place.name
+
+    @property
+    def path(self) -> str:
+        """The layer's path, with the site's name where the layer has several."""
+        return "/".join(part for part in (self.layer.path, self.place.name) if part)
+
+    @property
+    def alignment(self) -> Alignment:
+        """The layer's rule."""
+        return self.layer.alignment
+
+    @property
+    def linear(self) -> Linear:
+        """The map."""
+        return self.layer.map_of(self.place.name)
+
+    @property
+    def kernel(self) -> Any:
+        """W: a variable, or a tensor where LoRA adds to one."""
+        return getattr(self.layer, self.place.kernel)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, broadcastable to the output, where the layer ends here."""
+        return self.layer.bias_for_outputs() if self.place.ends else None
+
+    @property
+    def activation(self) -> Callable[[Tensor], Tensor] | None:
+        """The layer's activation, where the layer ends here."""
+        return self.layer.activation if self.place.ends else None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The rule's variables by the rule's own names for them."""
+        return {name: getattr(self.layer, name_) for name, name_ in self._attributes.items()}
+
+    @property
+    def variable_names(self) -> tuple[str, ...]:
+        """The rule's variables and the noise state by their names in the layer."""
+        noise = (self._named("noise_state"),) if self.alignment.is_random else ()
+        return (*self._attributes.values(), *noise) if self._attributes or noise else ()
+
+    @property
+    def noise_state(self) -> Any:
+        """A random number of the site's own and a count of its training calls, int32 `[2]`."""
+        return getattr(self.layer, self._named("noise_state"))
+
+    def _named(self, name: str) -> str:
+        """A rule's name for a variable, as the layer has it: `backward_depthwise_kernel`."""
+        if not self.place.name:
+            return name
+        head, mark, tail = name.partition("backward_")
+        return f"{head}{mark}{self.place.name}_{tail}" if mark else f"{self.place.name}_{name}"
+
+    def add_variables(
+        self, kernel_shape: tuple[int, ...], initializer: Any, add_weight: Callable[..., Any]
+    ) -> None:
+        """Makes what the rule needs, as weights of the layer.
+
+        Args:
+            kernel_shape: W's.
+            initializer: W's.
+            add_weight: Keras's.
+        """
+        rule = self.alignment
+        trains = rule.tie_grad or rule.has_loss
+        made = rule.variables(
+            kernel_shape, lambda salt: _independent(initializer, salt), linear=self.linear
+        )
+        for name, variable in made.items():
+            attribute = self._named(name)
+            weight = add_weight(
+                name=attribute,
+                shape=variable.shape,
+                initializer=variable.initializer,
+                # On JAX what nothing reaches gets a gradient of zeros, and decay would change it.
+                trainable=variable.trainable and trains,
+                autocast=False,
+            )
+            setattr(self.layer, attribute, weight)
+            self._attributes[name] = attribute
+        if rule.is_random:
+            state = add_weight(
+                name=self._named("noise_state"),
+                shape=(2,),
+                initializer=_draw_noise_state,
+                dtype="int32",
+                trainable=False,
+                autocast=False,
+                aggregation="only_first_replica",
+            )
+            setattr(self.layer, self._named("noise_state"), state)
+
+    def __call__(self, inputs: Tensor, training: bool | None, mask: Tensor | None = None) -> Tensor:
+        """The projection `x W`, whose error goes back through B; adds R in training.
+
+        Args:
+            inputs: x.
+            training: whether R counts.
+            mask: bool, x's leading axes, or None.
+
+        Returns:
+            A tensor before bias and activation.
+        """
+        seed, variables = self.noise_seed(training), self._read()
+        dtype = self.layer.compute_dtype
+        forward_kernel = backend.read(self.kernel)
+        backward_kernel = self.alignment.backward_kernel(
+            forward_kernel, variables, seed, linear=self.linear
+        )
+        if active_step() is None:
+            inputs = backend.after(inputs, list(variables.values()))
+        projection = two_kernels(
+            self.linear,
+            inputs,
+            keras.ops.cast(forward_kernel, dtype),
+            keras.ops.cast(backward_kernel, dtype),
+            self.alignment.tie_grad,
+        )
+        record(Call(self, inputs, projection))
+        if training and self.layer.trainable and self.alignment.has_loss:
+            kernels = {"forward_kernel": forward_kernel, "backward_kernel": backward_kernel}
+            self._add_loss(
+                lambda step: self._loss(inputs, projection, kernels, variables, seed, mask, step)
+            )
+        return projection
+
+    def backward_kernel_value(self) -> Tensor:
+        """The kernel that the error goes back through, in float32.
+
+        A rule that draws it at every step gives a draw of its own here.
+
+        Returns:
+            A tensor of the kernel's shape.
+        """
+        kernel, seed = backend.read(self.kernel), self.noise_seed(training=False)
+        made = self.alignment.backward_kernel(kernel, self._read(), seed, linear=self.linear)
+        return keras.ops.cast(made, "float32")
+
+    def _read(self) -> dict[str, Tensor]:
+        return {name: backend.read(variable) for name, variable in self.variables.items()}
+
+    def noise_seed(self, training: bool | None) -> Tensor | None:
+        """The seed of this call's draws, int32 `[2]`; None where the rule draws nothing."""
+        if not self.alignment.is_random:
+            return None
+        ops, active = keras.ops, active_step()
+        if active is not None:
+            base = _fold_in_replica(stable_hash(active.seed, self.path))
+            base = base + ops.cast(active.draw, "int32") * 0x1B873593
+            return ops.stack([base, ops.cast(active.global_step, "int32")])
+        state = backend.read(self.noise_state)
+        seed = ops.stack([_fold_in_replica(state[0]), state[1]])
+        if training:
+            self.noise_state.assign(state + ops.convert_to_tensor([0, 1], "int32"))
+        return seed
+
+    def _loss(
+        self,
+        inputs: Tensor,
+        projection: Tensor,
+        kernels: dict[str, Tensor],
+        variables: dict[str, Tensor],
+        seed: Tensor | None,
+        mask: Tensor | None,
+        step: Any,
+    ) -> Tensor:
+        def float32(x: Tensor) -> Tensor:
+            return keras.ops.cast(x, "float32")
+
+        bias = self.bias
+        return self.alignment(
+            float32(inputs),
+            **{name: float32(kernel) for name, kernel in kernels.items()},
+            linear=self.linear,
+            variables={
+                name: float32(value)
+                if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
+                else value
+                for name, value in variables.items()
+            },
+            bias=None if bias is None else float32(bias),
+            activation=self.activation,
+            forward_projection=projection if self.layer.compute_dtype == "float32" else None,
+            step=step,
+            seed=seed,
+            mask=mask,
+        )
+
+    def _add_loss(self, loss: Callable[[Any], Tensor]) -> None:
+        active = active_step()
+        if active is not None:
+            active.add(self, lambda: loss(active.global_step))
+            return
+        self._refuse_where_nothing_is_recorded()
+        replica = self.layer.replica_number()
+        held = self._losses.get(replica)
+        if held is None or not keras_private.holds_loss(self.layer, held.value):
+            self._losses[replica] = SiteLoss(self.path, loss(self.layer.global_step()))
+            self.layer.add_loss(self._losses[replica].value)
+        elif self.alignment.compares_projections:
+            before = held.value
+            held.add(loss(self.layer.global_step()))
+            keras_private.add_or_replace_loss(self.layer, held.value, before)
+
+    def _refuse_where_nothing_is_recorded(self) -> None:
+        if not backend.records_gradients():
+            raise ValueError(
+                "Expected a layer with an alignment loss to be called where gradients are "
+                f"recorded. Received: layer {self.path!r} (rule {self.alignment.name!r}) in "
+                "tf.recompute_grad, keras.remat or a custom gradient, which lets no loss out. "
+                "Call the layer outside of it, or give it a rule without a loss."
+            )

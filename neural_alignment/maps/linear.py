@@ -1,0 +1,106 @@
+"""What every map has: linear in its input and in its kernel, two transposes, a geometry."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any
+
+from neural_alignment import backend
+from neural_alignment.lazy import keras
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+class Linear(abc.ABC):
+    """A map that is linear in its input and in its kernel, its two transposes and its geometry.
+
+    The transposes are taken as gradients of `apply`, so they hold for whatever `apply` does. A
+    learning rule asks the map what the kernel's axes are: `outputs_last` turns a kernel so that its
+    last axis counts the outputs and every other one is an input's or the window's. By default a
+    kernel is so already.
+    """
+
+    @abc.abstractmethod
+    def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """`y = x K`."""
+
+    def input_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+        """`dy K^T`.
+
+        Args:
+            inputs: x, for its shape only.
+            kernel: K.
+            upstream: dy, of the shape of `apply(inputs, kernel)`.
+
+        Returns:
+            A tensor of x's shape.
+        """
+        return backend.input_gradient(self, inputs, kernel, upstream)
+
+    def kernel_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+        """`x^T dy`.
+
+        Args:
+            inputs: x.
+            kernel: for its shape only.
+            upstream: dy, of the shape of `apply(inputs, kernel)`.
+
+        Returns:
+            A tensor of the kernel's shape.
+        """
+        return backend.kernel_gradient(self, inputs, kernel, upstream)
+
+    def outputs_last(self, kernel: Tensor) -> Tensor:
+        """The kernel turned to `[*window, inputs, outputs]`, one output a column."""
+        return kernel
+
+    def from_outputs_last(self, turned: Tensor, kernel_shape: Shape) -> Tensor:
+        """The inverse of `outputs_last`.
+
+        Args:
+            turned: `[*window, inputs, outputs]`.
+            kernel_shape: K's shape.
+
+        Returns:
+            A tensor of K's shape.
+        """
+        del kernel_shape
+        return turned
+
+    def outputs_last_shape(self, kernel_shape: Shape) -> Shape:
+        """The shape of `outputs_last(kernel)`."""
+        return tuple(kernel_shape)
+
+    def outputs(self, kernel_shape: Shape) -> int:
+        """Number of outputs at one position: units, filters."""
+        return self.outputs_last_shape(kernel_shape)[-1]
+
+    def fan_in(self, kernel_shape: Shape) -> int:
+        """Number of inputs that one output sums over."""
+        return math.prod(self.outputs_last_shape(kernel_shape)[:-1])
+
+    def fan_out(self, kernel_shape: Shape) -> int:
+        """Number of outputs that the window of one input reaches."""
+        *window, _, outputs = self.outputs_last_shape(kernel_shape)
+        return math.prod(window) * outputs
+
+    def positions(self, inputs: Tensor, outputs: Tensor, kernel_shape: Shape) -> Any:
+        """How many pairs of an input's and an output's position one weight connects.
+
+        Args:
+            inputs: x, for its shape.
+            outputs: `apply(x, K)`, for its shape.
+            kernel_shape: K's shape.
+
+        Returns:
+            A number, or a scalar tensor where sizes are dynamic.
+        """
+        del inputs
+        return math.prod(keras.ops.shape(outputs)[1:]) / self.outputs(kernel_shape)
+
+    def mask_of_outputs(self, mask: Tensor | None) -> Tensor | None:
+        """The mask of the outputs, given one of the leading axes of the inputs; None is no mask."""
+        del mask
+        return None
