@@ -33,14 +33,19 @@ MAY_IMPORT = {
     "data": set(),
     "optimizers": {"backend"},
     "models": _RULES | {"layers"},
-    "training": _RULES | {"layers", "data", "optimizers", "models"},
-    "search": _RULES | {"layers", "data", "optimizers", "models", "training"},
+    "config": {"alignments", "data", "optimizers", "models"},
+    "runs": set(),
+    "training": _RULES | {"layers", "data", "optimizers", "models", "config", "runs"},
+    "search": {"config", "runs", "training"},
+    "cli": {"config", "data", "runs", "training", "search"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.
 LIGHT = (
     "neural_alignment",
     "neural_alignment.alignments",
     "neural_alignment.backend",
+    "neural_alignment.cli.train",
+    "neural_alignment.config",
     "neural_alignment.data",
     "neural_alignment.maps",
 )
