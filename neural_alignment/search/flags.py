@@ -300,10 +300,7 @@ def _assignments(values: Sequence[str], own_script: bool) -> dict[str, FlagValue
         try:
             typed[name] = _read_as(known[name], text) if name in known else _guess(text)
         except ValueError as error:
-            raise UsageError(
-                f"--train_flag={assignment}: Expected a value that --{name} takes. "
-                f"Received {text!r}: {error}."
-            ) from error
+            raise UsageError(f"--train_flag={assignment}: --{name}: {error}") from error
     return typed
 
 

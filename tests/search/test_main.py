@@ -88,7 +88,10 @@ def test_help_needs_no_heavy_import():
         (["--train_flag=colour=3"], ("--space", "colour")),
         (["--train_flag=activation_forward=3"], ("--train_flag", "activation_forward", "'3'")),
         (["--train_flag=delay_epochs=soon"], ("--train_flag", "delay_epochs", "'soon'")),
-        (["--train_flag=delay_epochs=nan"], ("--delay_epochs: Expected a number",)),
+        (
+            ["--train_flag=delay_epochs=nan"],
+            ("--train_flag", "--delay_epochs: expected a finite number"),
+        ),
         ([], ("data_dir", "imagenet")),
         (["--train_flag=preset=wm"], ("--train_flag", "preset")),
         (["--train_flag=strategy=mirrored", "--tpu_names=a"], ("--tpu_names", "--strategy")),
