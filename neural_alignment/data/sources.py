@@ -142,6 +142,22 @@ def summary(names: Sequence[str]) -> str:
     return f"{files} ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})"
 
 
+def class_folders(folder: str) -> list[str]:
+    """The folders in a folder that have images directly in them.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        Their names, sorted.
+    """
+    return sorted(
+        name
+        for name, node in _folder(folder).items()
+        if isinstance(node, dict) and not _hidden(name) and _shows_images(node)
+    )
+
+
 def _kind(name: str) -> str:
     if name.endswith("/"):
         return "folder"
