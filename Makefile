@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-tf219 lint format clean
+.PHONY: help setup train test test-slow test-tf219 test-jax test-torch lint format clean
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,14 @@ test-slow: $(READY)  ## the tests that take minutes
 
 test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 1.26
 	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
+
+test-jax: $(READY)  ## the tests of every back end, on JAX
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,jax]"
+	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m backend $(TEST_FLAGS)
+
+test-torch: $(READY)  ## the tests of every back end, on PyTorch
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,torch]"
+	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m backend $(TEST_FLAGS)
 
 lint: $(READY)  ## ruff: rules and format
 	$(VENV)/bin/ruff check $(wildcard $(SOURCES))

@@ -22,7 +22,6 @@ import sys
 from absl import app, flags
 
 from neural_alignment.data import prepare
-from neural_alignment.lock import LockedError
 
 
 def _define_flags() -> None:
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}.")
     try:
         _run(values)
-    except (LockedError, OSError, ValueError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on with the first unfinished shard.")

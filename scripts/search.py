@@ -4,9 +4,13 @@ search.py --space=wm_ad_digits --trials=30 --searchdir=DIR
 search.py report DIR
 """
 
-import sys
+from absl import app
+from absl import flags as absl_flags
 
-from neural_alignment.cli.search import main
+from neural_alignment.search import flags
+from neural_alignment.search import main as search
 
 if __name__ == "__main__":
-    sys.exit(main())
+    flags.define_flags()
+    absl_flags.adopt_module_key_flags(flags)
+    app.run(search.main, flags_parser=search.parse)

@@ -5,6 +5,14 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def pytest_ignore_collect(collection_path):
+    """On another back end than TensorFlow: what is not of every back end is not even imported."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        return None
+    is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    return True if is_test and "mark.backend" not in collection_path.read_text() else None
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--parity-dir",

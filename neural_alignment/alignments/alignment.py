@@ -311,7 +311,7 @@ class LayerwiseAlignment(Alignment):
             raise ValueError(
                 f"Expected a global step for the schedule {name}={value!r}. "
                 "Received: none, as in a plain `fit`. Give a number, add "
-                "`neural_alignment.training.GlobalStep()` to the callbacks, or train with "
+                "`neural_alignment.callbacks.GlobalStep()` to the callbacks, or train with "
                 "`neural_alignment.training`."
             )
         return keras.ops.cast(value(step), "float32")

@@ -252,3 +252,46 @@ class LayerLosses:
     def _of_this_replica(self, name: str, make: Callable[[], Any]) -> Any:
         key = name, replica_number()
         return self.__dict__.setdefault("_by_replica", {}).setdefault(key, make())
+
+
+def value_and_gradients(
+    function: Callable[[list[Tensor]], Tensor], tensors: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """A function's value and its gradients, eagerly.
+
+    Args:
+        function: from the list of tensors to a scalar.
+        tensors: where it is evaluated.
+
+    Returns:
+        The value, and for each tensor the gradient; None where it does not reach.
+    """
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = function(tensors)
+    return value, tape.gradient(value, tensors)
+
+
+def provide_step(
+    model: keras.Model, layers: Sequence[Any], updates: Callable[[Any], Any]
+) -> Callable[[], None]:
+    """Gives layers the number of updates that the model's optimizer has made.
+
+    Args:
+        model: compiled.
+        layers: with `set_step_source`.
+        updates: from an optimizer to that number.
+
+    Returns:
+        Takes it away again.
+    """
+    for layer in layers:
+        # Read when the layer is called: a number read now would stay as it is.
+        layer.set_step_source(lambda: read(updates(model.optimizer)))
+
+    def undo() -> None:
+        for layer in layers:
+            layer.set_step_source(None)
+
+    return undo

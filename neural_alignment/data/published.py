@@ -144,9 +144,8 @@ def described(name: str) -> str:
         name: a key of `SETS`.
 
     Returns:
-        As "train-images-idx3-ubyte and the like (.gz or not), mnist.npz, folders train ...".
+        As "train-images-idx3-ubyte and the like (.gz or not), mnist.npz".
     """
     forms = [files[0] for files in SETS[name].train.values()]
     words = f"{' or '.join(forms)} and the like (.gz or not)"
-    words += f", {name}.npz" if "idx" in SETS[name].train else ""
-    return f"{words}, folders train and test of {SETS[name].num_classes} class folders of images"
+    return f"{words}, {name}.npz" if "idx" in SETS[name].train else words

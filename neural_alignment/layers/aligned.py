@@ -80,6 +80,7 @@ class Aligned(backend.LayerLosses):
         # R is computed in float32 whatever the layer computes in: the kernel must not autocast.
         kernel = super().add_weight(*args, name=name, autocast=False, **kwargs)
         site.add_variables(tuple(kernel.shape), kwargs.get("initializer"), super().add_weight)
+        site.tell_optimizers(kernel)
         return kernel
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
@@ -117,19 +118,18 @@ class Aligned(backend.LayerLosses):
         return keras.ops.cast(backend.read(self._sites[0].kernel), "float32")
 
     @property
-    def rule_weights(self) -> list[str]:
-        """The names of the weights that the rule made."""
+    def _rule_weights(self) -> list[str]:
         return [name for site in self.sites for name in site.variable_names]
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.built:
-            for name in self.rule_weights:
+            for name in self._rule_weights:
                 store[name] = getattr(self, name)
 
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(store)
-        for name in self.rule_weights:
+        for name in self._rule_weights:
             if name not in store.keys():  # noqa: SIM118  (Keras 3.8's store has no `in`)
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -128,21 +128,40 @@ def training_step(
 
 
 @contextlib.contextmanager
-def probe() -> Iterator[list[Call]]:
+def probe(added: Sequence[Tensor] | None = None) -> Iterator[list[Call]]:
     """Records the calls of layers with an alignment, to measure what flows through them.
+
+    Args:
+        added: to the projection of each call, in order: zeros, whose gradients are the errors that
+            arrive there.
 
     Yields:
         A list of `Call` that fills as layers are called.
     """
-    previous = getattr(_active, "calls", None)
-    _active.calls = []
+    previous = getattr(_active, "probe", None)
+    calls: list[Call] = []
+    _active.probe = calls, added
     try:
-        yield _active.calls
+        yield calls
     finally:
-        _active.calls = previous
+        _active.probe = previous
 
 
-def record(call: Call) -> None:
-    """Hands a call to the probe, if there is one."""
-    if getattr(_active, "calls", None) is not None:
-        _active.calls.append(call)
+def record(site: Site, inputs: Tensor, projection: Tensor) -> Tensor:
+    """Hands a call to the probe, if there is one.
+
+    Args:
+        site: that is called.
+        inputs: x.
+        projection: `x W`.
+
+    Returns:
+        The projection, with what the probe adds.
+    """
+    if getattr(_active, "probe", None) is None:
+        return projection
+    calls, added = _active.probe
+    if added is not None:
+        projection = projection + added[len(calls)]
+    calls.append(Call(site, inputs, projection))
+    return projection

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from neural_alignment import backend
+from neural_alignment import backend, ties
 from neural_alignment.alignments import Alignment
 from neural_alignment.layers import keras_private
-from neural_alignment.layers.collector import Call, SiteLoss, active_step, record
+from neural_alignment.layers.collector import SiteLoss, active_step, record
 from neural_alignment.maps import Linear, two_kernels
 
 if TYPE_CHECKING:
@@ -182,6 +182,27 @@ class Site:
             )
             setattr(self.layer, self._named("noise_state"), state)
 
+    def tell_optimizers(self, kernel: Any) -> None:
+        """Says which kernels have to take the same steps, and which ones both losses reach.
+
+        Args:
+            kernel: W, the variable.
+        """
+        rule = self.alignment
+        for variable in self.variables.values():
+            if variable.trainable and rule.tie_grad:
+                ties.tie(variable, kernel)
+                if rule.has_loss:
+                    ties.share(variable)
+        if rule.update_forward and rule.has_loss:
+            ties.share(kernel)
+
+    @property
+    def alignment_loss(self) -> Tensor | None:
+        """R as it is among the layer's losses after a training call in plain `fit`."""
+        held = self._losses.get(self.layer.replica_number())
+        return None if held is None else held.value
+
     def __call__(self, inputs: Tensor, training: bool | None, mask: Tensor | None = None) -> Tensor:
         """The projection `x W`, whose error goes back through B; adds R in training.
 
@@ -208,7 +229,7 @@ class Site:
             keras.ops.cast(backward_kernel, dtype),
             self.alignment.tie_grad,
         )
-        record(Call(self, inputs, projection))
+        projection = record(self, inputs, projection)
         if training and self.layer.trainable and self.alignment.has_loss:
             kernels = {"forward_kernel": forward_kernel, "backward_kernel": backward_kernel}
             self._add_loss(

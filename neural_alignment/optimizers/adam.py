@@ -6,16 +6,17 @@ import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from neural_alignment import backend
 from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.clock import UpdateClock
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Adam(keras.optimizers.Optimizer):
+class Adam(UpdateClock, keras.optimizers.Optimizer):
     """Adam with epsilon 1e-8 beside the uncorrected root, as in TensorFlow 1.
 
         m <- beta_1 m + (1 - beta_1) g;  v <- beta_2 v + (1 - beta_2) g^2
@@ -63,7 +64,7 @@ class Adam(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
-        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        gradient = ops.cast(backend.read(gradient), variable.dtype)
         index = self._get_variable_index(variable)
         m = self.beta_1 * self._momentums[index] + (1.0 - self.beta_1) * gradient
         v = self.beta_2 * self._velocities[index] + (1.0 - self.beta_2) * ops.square(gradient)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from neural_alignment import backend
 from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.clock import UpdateClock
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class GradientDescent(keras.optimizers.Optimizer):
+class GradientDescent(UpdateClock, keras.optimizers.Optimizer):
     """Gradient descent: `w <- w - lr g`.
 
     Args:
@@ -29,5 +30,5 @@ class GradientDescent(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
-        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        gradient = ops.cast(backend.read(gradient), variable.dtype)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * gradient)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from neural_alignment import backend
 from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.clock import UpdateClock
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Momentum(keras.optimizers.Optimizer):
+class Momentum(UpdateClock, keras.optimizers.Optimizer):
     """Momentum with the learning rate outside the velocity ([K] B.1.2).
 
         v <- momentum * v + g
@@ -57,20 +58,8 @@ class Momentum(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
         slot = self._velocities[self._get_variable_index(variable)]
-        # One pass over the weights where the formula written out takes six.
-        tf.raw_ops.ResourceApplyMomentum(
-            var=_handle(variable),
-            accum=_handle(slot),
-            lr=tf.cast(tf.convert_to_tensor(learning_rate), variable.dtype),
-            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
-            momentum=tf.constant(self.momentum, variable.dtype),
-            use_nesterov=self.nesterov,
-        )
+        backend.momentum_step(variable, slot, gradient, learning_rate, self.momentum, self.nesterov)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument."""
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
-
-
-def _handle(variable: Any) -> tf.Tensor:
-    return (variable.value if isinstance(variable, keras.Variable) else variable).handle

@@ -7,11 +7,12 @@ import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from neural_alignment import noise
 from neural_alignment.optimizers import validation
+
+Tensor = Any
 
 DISTRIBUTIONS = ("normal", "uniform")
 
@@ -37,7 +38,7 @@ class Noisy(keras.optimizers.Optimizer):
 
     lr is the scheduled learning rate. A variable without a gradient gets no noise, one with a zero
     gradient does. The noise is a function of the seed, the variable's place among those the
-    optimizer was built with, and the number of steps made: every replica adds the same, and a
+    optimizer was built with, and the number of updates made: every replica adds the same, and a
     resumed run what the uninterrupted one would have. (Not of the variable's path, which Keras
     changes when it loads a model.) Two noisy optimizers of one model need different seeds.
 
@@ -118,16 +119,20 @@ class Noisy(keras.optimizers.Optimizer):
         change = ops.cast(learning_rate, "float32") * drawn
         self.assign_add(variable, ops.cast(change, variable.dtype))
 
-    def _noise(self, key: str, shape: Any) -> tf.Tensor:
+    def _noise(self, key: str, shape: Any) -> Tensor:
         digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
-        step = tf.cast(tf.convert_to_tensor(self._iterations), tf.int32)
-        seed = tf.stack([int.from_bytes(digest, "big", signed=True), step])
+        key = ops.convert_to_tensor(int.from_bytes(digest, "big", signed=True), "int32")
+        seed = ops.stack([key, ops.cast(self.iterations, "int32")])
         size = (math.prod(shape),)
         if self.distribution == "normal":
             drawn = noise.normal(size, seed)
         else:
             drawn = math.sqrt(3.0) * (2.0 * noise.uniform(size, seed) - 1.0)
-        return tf.reshape(math.sqrt(self.variance) * drawn, shape)
+        return ops.reshape(math.sqrt(self.variance) * drawn, shape)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables from the inner optimizer's weight decay, as Keras's method does."""
+        self.optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def _use_weight_decay(self, variable: Any) -> bool:
         return self.optimizer._use_weight_decay(variable)

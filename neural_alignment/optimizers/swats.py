@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from neural_alignment import backend
 from neural_alignment.optimizers.adam import Adam
 from neural_alignment.optimizers.radam import RAdam
 
@@ -71,12 +71,15 @@ class SWATS(Adam):
 
     def corrections(self) -> tuple[Any, Any]:
         """As Adam's, with [K]'s rounding, on which the switch's tight threshold depends."""
-        beta_1, beta_2 = (tf.constant(beta, tf.float32) for beta in (self.beta_1, self.beta_2))
-        return 1.0 - tf.pow(beta_1, self.step()), 1.0 - tf.pow(beta_2, self.step())
+        beta_1, beta_2 = self._betas("float32")
+        return 1.0 - ops.power(beta_1, self.step()), 1.0 - ops.power(beta_2, self.step())
+
+    def _betas(self, dtype: Any) -> list[Any]:
+        return [ops.convert_to_tensor(beta, dtype) for beta in (self.beta_1, self.beta_2)]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
-        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        gradient = ops.cast(backend.read(gradient), variable.dtype)
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         phase, rate = self.phases[index], self.lambdas[index]
@@ -84,7 +87,7 @@ class SWATS(Adam):
 
         # The first moment, and after the switch SGD's momentum: never needed together.
         # 1 - beta in float32, too, for [K]'s rounding: see `corrections`.
-        beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        beta_1, beta_2 = self._betas(variable.dtype)
         share = ops.where(in_adam, 1.0 - beta_1, ops.ones_like(beta_1))
         m = beta_1 * momentum + share * gradient
         v = beta_2 * velocity + (1.0 - beta_2) * ops.square(gradient)

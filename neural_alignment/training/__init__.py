@@ -6,12 +6,12 @@ import importlib
 from typing import Any
 
 _EXPORTS = {
-    "AlignmentMetrics": "callbacks",
-    "Evaluator": "loop",
-    "GlobalStep": "callbacks",
-    "Plan": "loop",
-    "Step": "step",
-    "Trainer": "loop",
+    "AlignmentMetrics": "neural_alignment.callbacks",
+    "Evaluator": "neural_alignment.training.loop",
+    "GlobalStep": "neural_alignment.callbacks",
+    "Plan": "neural_alignment.training.loop",
+    "Step": "neural_alignment.training.step",
+    "Trainer": "neural_alignment.training.loop",
 }
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605
@@ -20,4 +20,4 @@ __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,72 +1,53 @@
-"""Keras callbacks for plain `fit`: the global step for schedules, and the angles of every layer."""
+"""TensorBoard's callback; those for plain `fit` are in `neural_alignment.callbacks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from neural_alignment.deprecation import moved
-from neural_alignment.layers.aligned import aligned_layers
-from neural_alignment.training import metrics
+from neural_alignment.callbacks import AlignmentMetrics, GlobalStep
 
-__getattr__ = moved(__name__, {"TensorBoardScalars": "neural_alignment.training.events"})
+__all__ = ["AlignmentMetrics", "GlobalStep", "TensorBoardScalars"]
 
 
-class GlobalStep(keras.callbacks.Callback):
-    """Gives the layers the optimizer's step count, for coefficients that are schedules in `fit`."""
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Hands the step count to every layer with an alignment."""
-        iterations = self.model.optimizer.iterations
-        for layer in aligned_layers(self.model):
-            layer.set_step_source(lambda: tf.convert_to_tensor(iterations))
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Takes it away: another training may have another optimizer, or no callback."""
-        for layer in aligned_layers(self.model):
-            layer.set_step_source(None)
-
-
-class AlignmentMetrics(keras.callbacks.Callback):
-    """Logs the angles and norm ratios of every layer with an alignment, once an epoch.
-
-    Adds `weight_angle/LAYER` (degrees) and `norm_ratio/LAYER` to the epoch's logs, and with a batch
-    `projection_angle/LAYER` and `local_gradient_angle/LAYER`. Training steps are as without it.
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes an epoch's logs, and functions of the global step, as TensorBoard events.
 
     Args:
-        inputs: a batch to measure the paths on, as the model takes it, or None.
-        labels: its labels.
-        loss: `loss(labels, outputs)`; None is cross-entropy of logits with integer labels.
-
-    Raises:
-        ValueError: inputs without labels.
+        folder: for the event file.
+        schedules: name to function of the global step: learning rates, coefficients, loss rates.
+        global_step: gives the number of steps taken.
     """
 
     def __init__(
         self,
-        inputs: Any = None,
-        labels: Any = None,
-        loss: Callable[[Any, Any], tf.Tensor] | None = None,
+        folder: str,
+        schedules: Mapping[str, Callable[[int], Any]],
+        global_step: Callable[[], int],
     ) -> None:
         super().__init__()
-        if (inputs is None) != (labels is None):
-            raise ValueError(
-                "Expected inputs and labels together, to measure the paths on, or neither. "
-                f"Received: inputs={inputs is not None}, labels={labels is not None}"
-            )
-        self._batch = None if inputs is None else (inputs, labels)
-        self._loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._folder = folder
+        self._schedules = dict(schedules)
+        self._global_step = global_step
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Opens the event file."""
+        self._writer = tf.summary.create_file_writer(self._folder)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures, and adds what was measured to the logs."""
-        measured = [metrics.kernel_metrics(self.model)]
-        if self._batch is not None:
-            measured.append(metrics.path_metrics(self.model, *self._batch, self._loss))
-        for by_layer in measured:
-            for path, values in by_layer.items():
-                for name, value in values.items():
-                    if logs is not None:
-                        logs[f"{name}/{path}"] = value
+        """Writes the logs, and the schedules at the epoch's last step."""
+        step = self._global_step()
+        with self._writer.as_default(step=step):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(name, value)
+            for name, schedule in self._schedules.items():
+                tf.summary.scalar(f"schedules/{name}", schedule(max(step - 1, 0)))
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the event file."""
+        self._writer.close()

@@ -14,7 +14,7 @@ RULES = "| rule | backward kernel | tied | R | source |"
 
 # After the page's own code: its last model has the rule that it defines, and learned to align.
 CHECKS = """
-from neural_alignment.training.metrics import kernel_metrics
+from neural_alignment.metrics import kernel_metrics
 
 angles = [measured["weight_angle"] for measured in kernel_metrics(model).values()]
 assert len(angles) == 2 and max(angles) < 60.0, angles

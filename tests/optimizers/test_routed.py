@@ -111,7 +111,7 @@ def test_every_slot_is_among_the_variables():
 
 
 def test_config_round_trip():
-    optimizer = make(patterns=("head", "backward"))
+    optimizer = make(patterns=("head", "backward"), loss_rate=0.5)
     serialized = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(serialized)
     assert again.get_config() == optimizer.get_config()
@@ -156,8 +156,8 @@ def test_bad_arguments():
         optimizers.RoutedOptimizer(one, other, patterns="backward")
     with pytest.raises(ValueError, match="loss_scale_factor"):
         optimizers.RoutedOptimizer(optimizers.get("gd", loss_scale_factor=2.0), other)
-    weight = keras.Variable(1.0, name="w")
+    weights = [keras.Variable(1.0, name=name) for name in ("kernel", "backward_kernel")]
     routed = optimizers.RoutedOptimizer(one, other)
-    routed.build([weight])
+    routed.build(weights)
     with pytest.raises(ValueError, match="gradient for at least one"):
-        routed.apply([None], [weight])
+        routed.apply([None, None], weights)

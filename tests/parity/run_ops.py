@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from neural_alignment import maps as operations
-from neural_alignment.training import metrics
+from neural_alignment import metrics
 
 
 def run(case, inputs, golden):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment import layers
-from neural_alignment.training import metrics
+from neural_alignment import layers, metrics
 from tests.alignments import reference
 from tests.layers.conformance import LAYERS, PLAIN_RULES, draw, rule
 from tests.layers.measure import built, output_shape

@@ -1,0 +1,127 @@
+"""The angles and norm ratios of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from neural_alignment import metrics
+from neural_alignment.callbacks import hooks
+
+Tensor = Any
+
+_OWNER = "AlignmentMetrics"
+
+
+class AlignmentMetrics(keras.callbacks.Callback):
+    """Logs the angles and norm ratios of every layer with an alignment, once an epoch.
+
+    Adds to the epoch's logs, before any callback sees them:
+
+        weight_angle/LAYER           degrees between W and B
+        norm_ratio/LAYER             |B| / |W|
+        projection_angle/LAYER       degrees between x W and x B, with a batch
+        local_gradient_angle/LAYER   degrees between dy B^T and dy W^T, with a batch
+
+    LAYER is the layer's name, after those of the models it is in; where Keras gave the name, its
+    number in the model, `dense#1` (`neural_alignment.metrics.named_sites`). Training steps are as
+    without it.
+
+    Args:
+        inputs: a batch to measure the paths on, as the model takes it, or None.
+        labels: its labels, as the loss takes them.
+        loss: `loss(labels, outputs)`; None is the loss that the model is compiled with; for a model
+            that is not compiled cross-entropy of logits with integer labels.
+        sample_weight: of the batch, for the compiled loss.
+
+    Raises:
+        ValueError: inputs without labels, or sample weights without a batch or with a loss.
+    """
+
+    def __init__(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        sample_weight: Any = None,
+    ) -> None:
+        super().__init__()
+        if (inputs is None) != (labels is None):
+            raise ValueError(
+                "Expected inputs and labels together, to measure the paths on, or neither. "
+                f"Received: inputs={inputs is not None}, labels={labels is not None}"
+            )
+        if sample_weight is not None and (inputs is None or loss is not None):
+            raise ValueError(
+                "Expected a sample_weight with a batch and the compiled loss. "
+                f"Received: inputs={inputs is not None}, loss={loss!r}"
+            )
+        self._batch = None if inputs is None else (inputs, labels)
+        self._loss, self._sample_weight = loss, sample_weight
+        self._undo: Callable[[], None] | None = None
+        # Whether the epoch's logs are still to be extended, and whether a validation is under way.
+        self._due = self._testing = False
+        self._latest: dict[str, float] = {}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Sees to it that the logs hold what is measured before any callback reads them."""
+        self._restore()
+        self._undo = hooks.wrap(self.model, hooks.EPOCH_LOGS, _OWNER, self._extending)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Wants this epoch measured."""
+        self._due = True
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves validation's logs alone."""
+        self._testing = True
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Training goes on."""
+        self._testing = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds what was measured; measures now, where a loop other than `fit` asks for it."""
+        if logs is None:
+            return
+        if self._due or self._undo is None:
+            self._latest, self._due = self._measure(), False
+        logs |= self._latest
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves the model as it was."""
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def _extending(self, epoch_logs: Callable[..., Any]) -> Callable[..., Any]:
+        def extended(*args: Any, **kwargs: Any) -> Any:
+            logs = epoch_logs(*args, **kwargs)
+            if not self._due or self._testing:
+                return logs
+            self._latest, self._due = self._measure(), False
+            return {**logs, **self._latest}
+
+        return extended
+
+    def _measure(self) -> dict[str, float]:
+        of = metrics.named_sites(self.model)
+        measured = [metrics.kernel_metrics(self.model, of)]
+        if self._batch is not None:
+            loss = self._loss
+            if loss is None and not getattr(self.model, "compiled", False):
+                loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            measured.append(
+                metrics.path_metrics(self.model, *self._batch, loss, of, self._sample_weight)
+            )
+        return {
+            f"{name}/{layer}": value
+            for by_layer in measured
+            for layer, values in by_layer.items()
+            for name, value in values.items()
+        }

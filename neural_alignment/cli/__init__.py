@@ -1,1 +1,0 @@
-"""The command line: flags in, one call, messages and exit codes out."""

@@ -1,0 +1,93 @@
+"""One clock: the number of updates of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+class UpdateClock:
+    """Mixin over a Keras optimizer: a learning-rate schedule sees the updates of the weights.
+
+    Keras gives a schedule the number of batches. The two differ with
+    `gradient_accumulation_steps` alone: k batches make one update there, and a schedule that
+    alternates or drops by steps would be asked at every k-th step only.
+    """
+
+    def _get_current_learning_rate(self) -> Any:
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
+
+def updates(optimizer: Any) -> Tensor:
+    """How often an optimizer has updated the weights; a batch that is only accumulated is none.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`: ours, Keras's, or one of Keras's wrappers.
+
+    Returns:
+        An integer scalar, a variable or a tensor: to be read when it is needed.
+
+    Raises:
+        ValueError: no Keras optimizer, or one whose parts do not update together.
+    """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "Expected a model compiled with a Keras optimizer, whose updates are the global step. "
+            f"Received: optimizer={optimizer!r}. Compile the model with one, or train in "
+            "`with neural_alignment.layers.training_step(global_step):`, which gives the step."
+        )
+    inner = getattr(optimizer, "inner_optimizer", None)  # LossScaleOptimizer may leave batches out
+    if inner is not None:
+        return updates(inner)
+    parts = getattr(optimizer, "optimizers", None)  # keras.optimizers.MultiOptimizer
+    if not parts:
+        return optimizer.iterations
+    return ops.floor_divide(optimizer.iterations, common_accumulation(parts))
+
+
+def batches_per_update(optimizer: Any) -> int:
+    """How many batches an optimizer accumulates before it updates the weights.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`.
+
+    Returns:
+        Its `gradient_accumulation_steps`, or those of the optimizers inside; 1 for none.
+
+    Raises:
+        ValueError: the optimizers inside differ.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    parts = getattr(optimizer, "optimizers", None)
+    if parts:
+        return common_accumulation(parts)
+    routed = getattr(optimizer, "batches_per_update", None)
+    return routed or optimizer.gradient_accumulation_steps or 1
+
+
+def common_accumulation(optimizers: Any) -> int:
+    """How many batches make one update of each of several optimizers.
+
+    Args:
+        optimizers: that are applied to every batch together.
+
+    Returns:
+        Their `gradient_accumulation_steps`, 1 for none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    batches = [batches_per_update(one) for one in optimizers]
+    if len(set(batches)) > 1:
+        raise ValueError(
+            "Expected optimizers that update together, with the same gradient_accumulation_steps. "
+            f"Received: {[(one.name, n) for one, n in zip(optimizers, batches, strict=True)]}. "
+            "Give each the same number, or none."
+        )
+    return batches[0]

@@ -1,1 +1,0 @@
-"""What a run leaves behind: its directory, tables and checkpoints, for all who read them."""
