@@ -314,10 +314,10 @@ def upstream_errors(
     # Not the projections themselves: JAX differentiates by what goes in alone.
     added = [ops.zeros_like(call.projection) for call in calls]
 
-    def value(tensors: list[Tensor]) -> Tensor:
+    def value(tensors: Sequence[Tensor]) -> tuple[Tensor, None]:
         with probe(tensors):
             outputs = model(inputs, training=False)
-        return of_outputs(inputs, labels, outputs)
+        return of_outputs(inputs, labels, outputs), None
 
     upstreams = backend.value_and_gradients(value, added)[1]
     # JAX has zeros where nothing arrives.

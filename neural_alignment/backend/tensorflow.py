@@ -177,6 +177,24 @@ def random_mantissas(size: Any, seed: Tensor) -> Tensor:
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
 
 
+def value_and_gradients(
+    function: Callable[[Sequence[Tensor]], tuple[Tensor, Any]], tensors: Sequence[Tensor]
+) -> tuple[tuple[Tensor, Any], list[Tensor | None]]:
+    """A function's value, what else it gives, and its gradients.
+
+    Args:
+        function: of the tensors; gives a scalar and anything.
+        tensors: float.
+
+    Returns:
+        (scalar, anything), and a gradient for each tensor; None where the value is free of it.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        value, other = function(tensors)
+    return (value, other), tape.gradient(value, tensors)
+
+
 def momentum_step(
     variable: Any,
     slot: Any,
@@ -252,25 +270,6 @@ class LayerLosses:
     def _of_this_replica(self, name: str, make: Callable[[], Any]) -> Any:
         key = name, replica_number()
         return self.__dict__.setdefault("_by_replica", {}).setdefault(key, make())
-
-
-def value_and_gradients(
-    function: Callable[[list[Tensor]], Tensor], tensors: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor | None]]:
-    """A function's value and its gradients, eagerly.
-
-    Args:
-        function: from the list of tensors to a scalar.
-        tensors: where it is evaluated.
-
-    Returns:
-        The value, and for each tensor the gradient; None where it does not reach.
-    """
-    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        value = function(tensors)
-    return value, tape.gradient(value, tensors)
 
 
 def provide_step(
