@@ -18,6 +18,7 @@ EXTRA = [
     ("sign_symmetry", {"magnitude": "fixed_random"}, 0),
     ("product", {}, 0),
     ("product", {"feedback": "orthogonal"}, 0),
+    ("product", {"factored": False}, 0),
     ("mirror", {}, 1),
     ("mirror", NOISE, 2),
     ("activation", {}, 2),
@@ -69,7 +70,10 @@ def test_a_rule_runs_its_floor(stock, name, options, extra, jit):
     counts = _count(_model({"name": name, **options}), jit)
     assert counts.convolutions == stock[jit].convolutions + extra * CONV_LAYERS
     matmuls = stock[jit].matmuls + extra * DENSE_LAYERS
-    if name == "product":
+    if options.get("factored") is False:
+        # dW G of the convolutions; of Dense, with two examples, dy G and x^T (dy G).
+        matmuls += CONV_LAYERS + 2 * DENSE_LAYERS
+    elif name == "product":
         # R Q of every layer but the first, whose dx is not needed, and dR = dW Q^T.
         matmuls += 2 * (CONV_LAYERS + DENSE_LAYERS) - 1
     assert counts.matmuls == matmuls

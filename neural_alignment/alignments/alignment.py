@@ -137,6 +137,11 @@ class Alignment(Options, abc.ABC):
         return False
 
     @property
+    def needs_linear_updates(self) -> bool:
+        """Whether it is right only where updates are linear in the gradients (gd, momentum)."""
+        return False
+
+    @property
     def is_random(self) -> bool:
         """Whether a step draws random numbers, so that the layer must own a noise state."""
         return False
@@ -193,6 +198,30 @@ class Alignment(Options, abc.ABC):
         del forward_kernel, seed, linear
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
+
+    def tied_gradient(
+        self,
+        inputs: Tensor,
+        upstream: Tensor,
+        kernel_gradient: Tensor,
+        *,
+        variables: Mapping[str, Tensor],
+        linear: Linear = OUTPUTS_LAST,
+    ) -> Tensor:
+        """What flows into B where the gradient is tied. Default: dW.
+
+        Args:
+            inputs: x.
+            upstream: dy, the error at the output of the map.
+            kernel_gradient: dW, `x^T dy`.
+            variables: what `variables` asked for, as tensors.
+            linear: the layer's map.
+
+        Returns:
+            A tensor of W's shape.
+        """
+        del inputs, upstream, variables, linear
+        return kernel_gradient
 
     def __call__(
         self,
@@ -300,7 +329,8 @@ class LayerwiseAlignment(Alignment):
         total = keras.ops.zeros((), "float32")
         for name, value in self.primitives(p, variables).items():
             if getattr(self, f"{name}_coef") != 0.0:
-                total = total + self._coefficient(f"{name}_coef", step) * value()
+                term = keras.ops.multiply(self._coefficient(f"{name}_coef", step), value())
+                total = total + keras.ops.cast(term, "float32")
         return total
 
     def _coefficient(self, name: str, step: Tensor | int | None) -> Tensor | float:

@@ -29,11 +29,20 @@ class Product(LayerwiseAlignment):
     gradient `dR = dW Q^T` and decay, `N = expansion * N_out`. The error goes back through the
     composite kernel, so no expanded activations are made ([P] section 2).
 
+    Where the update is linear in the gradients (gd, momentum, with decay or without), `K = R Q`
+    obeys `dK = dW G` with `G = Q^T Q`, whatever the expansion, and nothing else need be kept:
+    `factored=False` keeps K and G, for the same training at about the cost of backpropagation.
+
     Args:
         decay_coef: of the decay primitive, `sum W^2 + sum R^2`.
         expansion: N / N_out; N is rounded up.
         feedback: how Q is drawn: "gaussian" (variance 1/N an element; PFA), "orthogonal"
             (semi-orthogonal columns; PFA-o), "identity" (Kolen–Pollack; needs expansion 1).
+        factored: keep R and Q; False keeps K and G. Its R counts `sum K^2` for `sum R^2`: the
+            gradient is that of the factored form, the value is not.
+        scale: how R is drawn: "tiled" (kernels of the layer's own initializer side by side, so
+            that B starts at W's scale) or "glorot" (over `[expanded, inputs]`, as [P]'s code; |B|
+            starts at 0.3 to 0.5 of |W|).
         density: fraction of Q's and of R's elements that are not fixed at zero; the others of Q
             are scaled so that its variance stays 1/N.
     """
@@ -42,6 +51,14 @@ class Product(LayerwiseAlignment):
     expansion: float = option(10.0, "size of the expanded layer, as a multiple of the outputs")
     feedback: str = option(
         "gaussian", "how the fixed factor Q is drawn", ("gaussian", "orthogonal", "identity")
+    )
+    factored: bool = option(
+        True, "keep R and Q; false keeps R Q and Q^T Q, exact where updates are linear in gradients"
+    )
+    scale: str = option(
+        "tiled",
+        "how the trained factor R is drawn: at the kernel's scale, or the authors' way",
+        ("tiled", "glorot"),
     )
 
     tie_grad: ClassVar[bool] = True
@@ -64,6 +81,15 @@ class Product(LayerwiseAlignment):
                 "Expected density=1 with feedback='orthogonal', since a sparse Q is not "
                 f"orthogonal; use feedback='gaussian'. Received: density={self.density!r}"
             )
+        if not self.factored and self.density != 1.0:
+            raise ValueError(
+                "Expected density=1 with factored=False, since a mask on R has no counterpart on "
+                f"R Q; use factored=True. Received: density={self.density!r}"
+            )
+
+    @property
+    def needs_linear_updates(self) -> bool:
+        return not self.factored
 
     def variables(
         self,
@@ -75,10 +101,21 @@ class Product(LayerwiseAlignment):
         *inputs, outputs = linear.outputs_last_shape(kernel_shape)
         expanded = math.ceil(self.expansion * outputs)
         r_shape = (*inputs, expanded)
-        r = _Tiled(initializer, kernel_shape, linear)
+        q_shape, q = (expanded, outputs), self._q_initializer()
+        if self.scale == "tiled":
+            r = _Tiled(initializer, kernel_shape, linear)
+        else:
+            r = keras.initializers.GlorotUniform()
+        if not self.factored:
+            composite = _Composite(lambda dtype: (r(r_shape, dtype), q(q_shape, dtype)), linear)
+            gram = _Gram(lambda dtype: q(q_shape, dtype))
+            return {
+                "backward_kernel_rq": Variable(kernel_shape, composite, True),
+                "backward_kernel_g": Variable((outputs, outputs), gram, False),
+            }
         made = {
             "backward_kernel_r": Variable(r_shape, r, True),
-            "backward_kernel_q": Variable((expanded, outputs), self._q_initializer(), False),
+            "backward_kernel_q": Variable(q_shape, q, False),
         }
         return made | self._mask("backward_mask", r_shape)
 
@@ -97,11 +134,47 @@ class Product(LayerwiseAlignment):
         *,
         linear: Linear = OUTPUTS_LAST,
     ) -> Tensor:
+        if not self.factored:
+            return variables["backward_kernel_rq"]
         composite = keras.ops.matmul(_factor(variables), variables["backward_kernel_q"])
         return linear.from_outputs_last(composite, tuple(forward_kernel.shape))
 
+    def tied_gradient(
+        self,
+        inputs: Tensor,
+        upstream: Tensor,
+        kernel_gradient: Tensor,
+        *,
+        variables: Mapping[str, Tensor],
+        linear: Linear = OUTPUTS_LAST,
+    ) -> Tensor:
+        """`dK = dW G = x^T (dy G)`, whichever takes fewer multiplications."""
+        if self.factored:
+            return kernel_gradient
+        ops, shape = keras.ops, tuple(kernel_gradient.shape)
+        gram = ops.cast(variables["backward_kernel_g"], kernel_gradient.dtype)
+        axis = linear.output_axis(inputs, shape)
+
+        def of_the_kernel() -> Tensor:
+            mixed = ops.matmul(linear.outputs_last(kernel_gradient), gram)
+            return linear.from_outputs_last(mixed, shape)
+
+        def of_the_error() -> Tensor:
+            mixed = ops.moveaxis(ops.matmul(ops.moveaxis(upstream, axis, -1), gram), -1, axis)
+            return linear.kernel_gradient(inputs, kernel_gradient, mixed)
+
+        if axis is None:
+            return of_the_kernel()
+        fan_in, outputs = linear.fan_in(shape), linear.outputs(shape)
+        places = math.prod(ops.shape(upstream)) // outputs
+        fewer = places * (fan_in + outputs) < fan_in * outputs
+        if isinstance(fewer, bool):
+            return of_the_error() if fewer else of_the_kernel()
+        return ops.cond(fewer, of_the_error, of_the_kernel)
+
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
-        return {"decay": lambda: primitives.decay(p.forward_kernel, _factor(variables))}
+        trained = _factor(variables) if self.factored else p.backward_kernel
+        return {"decay": lambda: primitives.decay(p.forward_kernel, trained)}
 
 
 def _factor(variables: Mapping[str, Tensor]) -> Tensor:
@@ -128,6 +201,34 @@ class _Tiled:
             for i in range(tiles)
         ]
         return keras.ops.concatenate(drawn, axis=-1)[..., : shape[-1]]
+
+
+def _wide(dtype: Any) -> str:
+    """What a product is made in: at least float32."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+class _Composite:
+    """R Q, from the same draws as the factors."""
+
+    def __init__(self, factors: Callable[[str], tuple[Tensor, Tensor]], linear: Linear) -> None:
+        self._factors = factors
+        self._linear = linear
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        made = self._linear.from_outputs_last(keras.ops.matmul(*self._factors(_wide(dtype))), shape)
+        return keras.ops.cast(made, dtype or "float32")
+
+
+class _Gram:
+    """`Q^T Q`."""
+
+    def __init__(self, factor: Callable[[str], Tensor]) -> None:
+        self._factor = factor
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        q = self._factor(_wide(dtype))
+        return keras.ops.cast(keras.ops.matmul(keras.ops.transpose(q), q), dtype or "float32")
 
 
 class _Orthogonal:

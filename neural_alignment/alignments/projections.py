@@ -167,9 +167,11 @@ class Projections:
             )
         shape, stddev = keras.ops.shape(x), self.options.input_stddev
         if self.options.input_distribution == "normal":
-            return stddev * noise.normal(shape, self._seed)
-        bound = math.sqrt(12.0 * stddev**2) / 2.0
-        return bound * (2.0 * noise.uniform(shape, self._seed) - 1.0)
+            drawn = stddev * noise.normal(shape, self._seed)
+        else:
+            bound = math.sqrt(12.0 * stddev**2) / 2.0
+            drawn = bound * (2.0 * noise.uniform(shape, self._seed) - 1.0)
+        return keras.ops.cast(drawn, x.dtype)
 
     @cached_property
     def backward_input(self) -> Tensor:

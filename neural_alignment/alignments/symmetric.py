@@ -10,6 +10,7 @@ from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
+from neural_alignment.lazy import keras
 
 
 @register("symmetric")
@@ -45,7 +46,9 @@ class Symmetric(LayerwiseAlignment):
         # the weights, and no difference of large numbers where B is near W.
         pull = self._coefficient("self_coef", step)
         rest = self._coefficient("decay_coef", step) - 0.5 * pull
-        loss = 0.5 * pull * backend.sum_of_squares(p.forward_kernel - p.backward_kernel)
+        multiply = keras.ops.multiply  # of float64 and a schedule's float32
+        apart = backend.sum_of_squares(p.forward_kernel - p.backward_kernel)
+        loss = multiply(0.5 * pull, apart)
         if isinstance(rest, float) and rest == 0.0:
             return loss
-        return loss + rest * primitives.decay(p.forward_kernel, p.backward_kernel)
+        return loss + multiply(rest, primitives.decay(p.forward_kernel, p.backward_kernel))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 Tensor = Any
+
+# Whether B's gradient is W's; or what it is, of x, dy and dW.
+Tie = bool | Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class BilinearMap(Protocol):

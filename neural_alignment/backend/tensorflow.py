@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from neural_alignment.backend.contract import BilinearMap
+from neural_alignment.backend.contract import BilinearMap, Tie
 
 Tensor = tf.Tensor
 
@@ -72,7 +72,7 @@ def two_kernels(
     inputs: Tensor,
     forward_kernel: Tensor,
     backward_kernel: Tensor,
-    tie_grad: bool,
+    tie_grad: Tie,
 ) -> Tensor:
     """`y = x W` with `dx = dy B^T`, `dW = x^T dy`, `dB = dW` if tied, else None.
 
@@ -81,7 +81,7 @@ def two_kernels(
         inputs: x.
         forward_kernel: W.
         backward_kernel: B.
-        tie_grad: whether dW flows into B as well.
+        tie_grad: whether dW flows into B as well; a function of x, dy and dW gives what does.
 
     Returns:
         y.
@@ -100,7 +100,7 @@ def two_kernels(
     def tied(x, w, b):
         def gradient(upstream):
             dx, dw = gradients(x, w, upstream)
-            return dx, dw, dw
+            return dx, dw, tie_grad(x, upstream, dw) if callable(tie_grad) else dw
 
         return linear.apply(x, w), gradient
 

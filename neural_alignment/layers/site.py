@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import keras
 
 from neural_alignment import backend, ties
 from neural_alignment.alignments import Alignment
+from neural_alignment.backend.contract import Tie
 from neural_alignment.layers import keras_private
 from neural_alignment.layers.collector import SiteLoss, active_step, record
 from neural_alignment.maps import Linear, two_kernels
@@ -227,7 +229,7 @@ class Site:
             inputs,
             keras.ops.cast(forward_kernel, dtype),
             keras.ops.cast(backward_kernel, dtype),
-            self.alignment.tie_grad,
+            self._tie(variables),
         )
         projection = record(self, inputs, projection)
         if training and self.layer.trainable and self.alignment.has_loss:
@@ -236,6 +238,13 @@ class Site:
                 lambda step: self._loss(inputs, projection, kernels, variables, seed, mask, step)
             )
         return projection
+
+    def _tie(self, variables: dict[str, Tensor]) -> Tie:
+        if not self.alignment.tie_grad:
+            return False
+        return functools.partial(
+            self.alignment.tied_gradient, variables=variables, linear=self.linear
+        )
 
     def backward_kernel_value(self) -> Tensor:
         """The kernel that the error goes back through, in float32.
@@ -277,27 +286,31 @@ class Site:
         mask: Tensor | None,
         step: Any,
     ) -> Tensor:
-        def float32(x: Tensor) -> Tensor:
-            return keras.ops.cast(x, "float32")
+        # In float32 whatever the layer computes in, or in float64 where it computes in that.
+        dtype = "float64" if self.layer.compute_dtype == "float64" else "float32"
+
+        def as_float(x: Tensor) -> Tensor:
+            return keras.ops.cast(x, dtype)
 
         bias = self.bias
-        return self.alignment(
-            float32(inputs),
-            **{name: float32(kernel) for name, kernel in kernels.items()},
+        loss = self.alignment(
+            as_float(inputs),
+            **{name: as_float(kernel) for name, kernel in kernels.items()},
             linear=self.linear,
             variables={
-                name: float32(value)
+                name: as_float(value)
                 if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
                 else value
                 for name, value in variables.items()
             },
-            bias=None if bias is None else float32(bias),
+            bias=None if bias is None else as_float(bias),
             activation=self.activation,
-            forward_projection=projection if self.layer.compute_dtype == "float32" else None,
+            forward_projection=projection if self.layer.compute_dtype == dtype else None,
             step=step,
             seed=seed,
             mask=mask,
         )
+        return keras.ops.cast(loss, "float32")
 
     def _add_loss(self, loss: Callable[[Any], Tensor]) -> None:
         active = active_step()

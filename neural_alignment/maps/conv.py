@@ -44,6 +44,10 @@ class Conv(Linear):
             dilation_rate=self.dilation_rate,
         )
 
+    def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int | None:
+        axis = -1 if _is_channels_last(self.data_format) else 1
+        return axis if inputs.shape[axis] == kernel_shape[-2] else None
+
     def _pad_causally(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         dilation = self.dilation_rate
         dilation = dilation if isinstance(dilation, int) else dilation[0]

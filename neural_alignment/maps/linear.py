@@ -77,6 +77,21 @@ class Linear(abc.ABC):
         """Number of outputs at one position: units, filters."""
         return self.outputs_last_shape(kernel_shape)[-1]
 
+    def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int | None:
+        """The axis of `apply(x, K)` that counts the outputs, where all of them see the same inputs.
+
+        There `x^T (dy G)` is `(x^T dy) G` for every G `[outputs, outputs]`.
+
+        Args:
+            inputs: x, for its shape.
+            kernel_shape: K's shape.
+
+        Returns:
+            An axis; None where the outputs fall into groups, or are on several axes.
+        """
+        del inputs, kernel_shape
+        return None
+
     def fan_in(self, kernel_shape: Shape) -> int:
         """Number of inputs that one output sums over."""
         return math.prod(self.outputs_last_shape(kernel_shape)[:-1])

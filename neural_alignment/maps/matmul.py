@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from neural_alignment.lazy import keras
-from neural_alignment.maps.linear import Linear, Tensor
+from neural_alignment.maps.linear import Linear, Shape, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,9 @@ class Matmul(Linear):
         if len(inputs.shape) == 2:
             return keras.ops.matmul(inputs, kernel)
         return keras.ops.tensordot(inputs, kernel, axes=1)
+
+    def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int:
+        return -1
 
     def mask_of_outputs(self, mask: Tensor | None) -> Tensor | None:
         return mask

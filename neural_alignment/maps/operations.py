@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neural_alignment import backend
+from neural_alignment.backend.contract import Tie
 from neural_alignment.maps.conv import Conv
 from neural_alignment.maps.linear import Linear, Tensor
 from neural_alignment.maps.matmul import Matmul
@@ -21,7 +22,7 @@ def two_kernels(
     inputs: Tensor,
     forward_kernel: Tensor,
     backward_kernel: Tensor,
-    tie_grad: bool = False,
+    tie_grad: Tie = False,
 ) -> Tensor:
     """Applies a linear map forward with one kernel and backward with another.
 
@@ -30,7 +31,7 @@ def two_kernels(
         inputs: x.
         forward_kernel: W.
         backward_kernel: B, W's shape.
-        tie_grad: whether dW flows into B as well.
+        tie_grad: whether dW flows into B as well; a function of x, dy and dW gives what does.
 
     Returns:
         `linear.apply(inputs, forward_kernel)`.

@@ -19,6 +19,9 @@ _CLASSES: dict[str, type | str] = {
     "swrats": "swats:SWRATS",
 }
 
+# Whose update is linear in the gradients.
+LINEAR = ("gd", "momentum")
+
 
 def names() -> tuple[str, ...]:
     """The names that `get` knows, sorted."""

@@ -637,6 +637,23 @@ def _check_noise_and_clipping(fv: flags.FlagValues) -> None:
             _refuse_given(fv, [f"noisy_opt_{setting}"], expected)
     if not fv["grad_clip"].value:
         _refuse_given(fv, ["grad_clipping_value", "grad_clipping_method"], "grad_clip")
+    _check_linear_updates(fv)
+
+
+def _check_linear_updates(fv: flags.FlagValues) -> None:
+    name = fv["alignment"].value
+    if name in (None, "backprop"):
+        return
+    if not alignments.rule(name)(**given_rule_options(fv)).needs_linear_updates:
+        return
+    why = f"as the rule {name} with these options is exact where updates are linear in gradients"
+    for flag in ("optimizer", "alignment_optimizer"):
+        if fv[flag].value not in (None, *optimizers.registry.LINEAR):
+            known = " or ".join(optimizers.registry.LINEAR)
+            _refuse(flag, f"{known}, {why}", fv[flag].value)
+    for flag in ("grad_clip", "use_noisy_global_opt", "use_noisy_alignment_opt"):
+        if fv[flag].value:
+            _refuse(flag, f"false, {why}", True)
 
 
 def _check_batches_and_epochs(fv: flags.FlagValues) -> None:

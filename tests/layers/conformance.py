@@ -41,6 +41,7 @@ RULES: dict[str, dict[str, Any]] = {
     "product": {},
     "product:orthogonal": {"feedback": "orthogonal", "expansion": 2.5},
     "product:identity": {"feedback": "identity", "expansion": 1.0},
+    "product:composite": {"factored": False, "expansion": 3.0, "scale": "glorot"},
     "product:sparse": {"density": 0.5, "expansion": 3.0, "update_forward": True},
 }
 

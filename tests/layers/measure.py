@@ -66,9 +66,16 @@ def weights(layer) -> dict:
     return {w.name: np.asarray(w.value, "float64") for w in layer.weights if w.dtype != "int32"}
 
 
+def trained(layer) -> list[str]:
+    """Names of what the rule trains."""
+    return [w.name for w in layer.trainable_weights if w.name.startswith("backward_")]
+
+
 def backward_kernel(layer, values):
     """B from the weights; for rules that derive it from W, as the layer gives it."""
     mask = values.get("backward_mask", 1.0)
+    if "backward_kernel_rq" in values:
+        return values["backward_kernel_rq"]
     if layer.alignment.name == "product":
         return (values["backward_kernel_r"] * mask) @ values["backward_kernel_q"]
     if layer.alignment.name == "sign_symmetry":
@@ -101,6 +108,10 @@ def bias_for_outputs(layer, values):
 def reference_loss(layer, x, values):
     """R of the layer at other weights, in float64."""
     mask = values.get("backward_mask", 1.0)
+    if "backward_kernel_r" in values:
+        trained = values["backward_kernel_r"] * mask
+    else:
+        trained = values.get("backward_kernel_rq")
     return reference.alignment_loss(
         layer.alignment,
         reference.Map(layer),
@@ -110,5 +121,5 @@ def reference_loss(layer, x, values):
         bias=bias_for_outputs(layer, values),
         activation=layer.activation.__name__,
         noise=noise(layer, x.shape),
-        r=values["backward_kernel_r"] * mask if "backward_kernel_r" in values else None,
+        r=trained,
     )

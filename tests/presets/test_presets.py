@@ -38,7 +38,7 @@ ACTIVATION = {
 KOLEN_POLLACK = {"alignment": "kolen_pollack", "l2": 1e-4, "decay_coef": 5e-5}
 NOISY = {**SCHEDULE, "drops": ["30", "60"], "noisy_opt_distribution": "normal"}
 PRODUCT = {
-    "alignment": "product", "expansion": 10.0, "l2": 1e-4, "decay_coef": 5e-5,
+    "alignment": "product", "expansion": 10.0, "factored": False, "l2": 1e-4, "decay_coef": 5e-5,
     "optimizer": "momentum", "learning_rate": 0.1, "constant_lr": False, "warmup_epochs": 0.0,
 }  # fmt: skip
 PRODUCT_IMAGENET = {

@@ -156,6 +156,16 @@ WRONG = [
     ("boundary_step", ["--manual_lr", "--boundary_step=10"]),
     ("constant_lr", ["--manual_lr", FALLING]),
     ("base_batch_size", ["--base_batch_size=128"]),
+    *(
+        (flag, ["--alignment=product", "--factored=false", *given])
+        for flag, given in (
+            ("optimizer", ["--optimizer=adam"]),
+            ("alignment_optimizer", ["--alignment_optimizer=rmsprop"]),
+            ("grad_clip", ["--grad_clip"]),
+            ("use_noisy_global_opt", ["--use_noisy_global_opt"]),
+            ("density=1", ["--density=0.5"]),
+        )
+    ),
     ("grad_clipping_value", ["--grad_clipping_value=2"]),
     ("grad_clipping_method", ["--grad_clipping_method=value"]),
     ("noisy_opt_variance", ["--noisy_opt_variance=2"]),

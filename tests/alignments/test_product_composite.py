@@ -1,0 +1,191 @@
+"""Product feedback that keeps R Q and Q^T Q trains as the one that keeps the factors."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_alignment import alignments, maps, optimizers
+from neural_alignment.layers import Conv2D, Dense, training_step
+from neural_alignment.layers.aligned import aligned_layers
+from tests.layers.conformance import draw
+
+STEPS = 100
+SHAPES = {"dense": (6, 5), "conv": (4, 5, 5, 4), "groups": (4, 5, 5, 4)}
+# One optimizer takes J + R, two take one each.
+OPTIMIZERS = {
+    "gd": lambda: [optimizers.get("gd", learning_rate=0.1)],
+    "momentum": lambda: [optimizers.get("momentum", learning_rate=0.02, nesterov=False)],
+    "nesterov_decayed": lambda: [
+        optimizers.get("momentum", learning_rate=0.02, nesterov=True, weight_decay=1e-2)
+    ],
+    "keras_sgd": lambda: [keras.optimizers.SGD(0.02, 0.9, nesterov=True, weight_decay=1e-2)],
+    # In float32 differences of rounding must not grow.
+    "slow": lambda: [optimizers.get("momentum", learning_rate=5e-3)],
+    "two": lambda: [
+        optimizers.get("momentum", learning_rate=0.02),
+        optimizers.get("gd", learning_rate=0.5),
+    ],
+}
+
+
+def network(name, dtype, **options):
+    keras.utils.set_random_seed(3)
+    rule = alignments.Product(expansion=2.5, decay_coef=1e-2, **options)
+    shared = {"activation": "tanh", "alignment": rule, "dtype": dtype}
+    inputs = x = keras.Input(SHAPES[name][1:], batch_size=SHAPES[name][0], dtype=dtype)
+    if name == "dense":
+        x = Dense(7, **shared)(x)
+        x = Dense(6, **shared)(x)
+    else:
+        groups = 2 if name == "groups" else 1
+        x = Conv2D(6, 3, padding="same", **shared)(x)
+        x = Conv2D(4, 2, strides=2, groups=groups, **shared)(x)
+        x = keras.layers.Flatten(dtype=dtype)(x)
+    return keras.Model(inputs, Dense(3, alignment=rule, dtype=dtype)(x))
+
+
+def trained(name, dtype, made_optimizers, steps=STEPS, **options):
+    """W and B of every layer after some steps."""
+    model = network(name, dtype, **options)
+    used = made_optimizers()
+    for one in used:
+        one.build(model.trainable_variables)
+
+    @tf.function(jit_compile=name == "groups")
+    def gradients(x, targets, step):
+        with tf.GradientTape(persistent=True) as tape:
+            with training_step(step) as active:
+                outputs = model(x, training=True)
+            j = tf.reduce_mean(tf.square(outputs - targets))
+            r = tf.cast(tf.add_n([value for _, value in active.losses]), j.dtype)
+            losses = [j + r] if len(used) == 1 else [j, r]
+        return [tape.gradient(loss, model.trainable_variables) for loss in losses]
+
+    for step in range(steps):
+        x = tf.constant(draw(SHAPES[name], step), dtype)
+        targets = tf.constant(draw((SHAPES[name][0], 3), 1000 + step), dtype)
+        for one, of_loss in zip(used, gradients(x, targets, tf.constant(step)), strict=True):
+            reached = [
+                (g, v)
+                for g, v in zip(of_loss, model.trainable_variables, strict=True)
+                if g is not None
+            ]
+            one.apply(*zip(*reached, strict=True))
+    return {
+        f"{layer.name.split('_')[0]}{i}/{which}": np.asarray(value, "float64")
+        for i, layer in enumerate(aligned_layers(model))
+        for which, value in (
+            ("W", layer.kernel.value),
+            ("B", layer.alignment.backward_kernel(layer.kernel.value, layer.sites[0]._read())),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("dense", optimizer) for optimizer in OPTIMIZERS]
+    + [
+        (name, optimizer)
+        for name in ("conv", "groups")
+        for optimizer in ("nesterov_decayed", "two")
+    ],
+)
+def test_both_forms_train_alike_in_float64(name, optimizer):
+    factored, composite = (
+        trained(name, "float64", OPTIMIZERS[optimizer], factored=f) for f in (True, False)
+    )
+    start = trained(name, "float64", OPTIMIZERS[optimizer], steps=0, factored=False)
+    assert factored.keys() == composite.keys()
+    for key, expected in factored.items():
+        scale = np.abs(expected).max()
+        assert np.abs(composite[key] - expected).max() < 1e-12 * max(scale, 1.0), key
+        assert np.abs(start[key] - expected).max() > 1e-2 * scale, key
+
+
+@pytest.mark.parametrize("scale", ["tiled", "glorot"])
+@pytest.mark.parametrize("feedback", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_both_forms_train_alike_in_float32(name, feedback, scale):
+    options = {"feedback": feedback, "scale": scale}
+    factored, composite = (
+        trained(name, "float32", OPTIMIZERS["slow"], factored=f, **options) for f in (True, False)
+    )
+    for key, expected in factored.items():
+        np.testing.assert_allclose(composite[key], expected, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("batch", [2, 200])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first", None])
+def test_both_ways_to_the_tied_gradient_agree(data_format, known, batch):
+    """Small batches go by `x^T (dy G)`, large ones by `dW G`; None is a matmul."""
+    if data_format == "channels_first" and not known:
+        pytest.skip("TensorFlow has channels_first on a CPU under XLA only, where sizes are known")
+    if data_format is None:
+        linear, x_shape, kernel_shape, y_shape = maps.Matmul(), (9,), (9, 8), (8,)
+    else:
+        linear = maps.Conv(1, "valid", data_format, 1)
+        first = data_format == "channels_first"
+        x_shape = (5, 2, 2) if first else (2, 2, 5)
+        y_shape = (8, 1, 1) if first else (1, 1, 8)
+        kernel_shape = (2, 2, 5, 8)
+    rule = alignments.Product(factored=False)
+    gram = draw((8, 8), 5)
+    gram = gram + gram.T
+    spec = [tf.TensorSpec((batch if known else None, *s)) for s in (x_shape, y_shape)]
+
+    @tf.function(input_signature=spec, jit_compile=data_format == "channels_first")
+    def both(x, dy):
+        dw = linear.kernel_gradient(x, tf.zeros(kernel_shape), dy)
+        return dw, rule.tied_gradient(
+            x, dy, dw, variables={"backward_kernel_g": tf.constant(gram)}, linear=linear
+        )
+
+    dw, found = both(draw((batch, *x_shape)), draw((batch, *y_shape), 1))
+    expected = np.asarray(dw) @ gram
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_what_is_kept_does_not_grow_with_the_expansion():
+    for expansion in (1.0, 10.0):
+        layer = Dense(20, alignment=alignments.Product(factored=False, expansion=expansion))
+        layer.build((None, 30))
+        kept = {w.name: (tuple(w.shape), w.trainable) for w in layer.weights}
+        assert kept == {
+            "kernel": ((30, 20), True),
+            "bias": ((20,), True),
+            "backward_kernel_rq": ((30, 20), True),
+            "backward_kernel_g": ((20, 20), False),
+        }
+
+
+@pytest.mark.parametrize("factored", [True, False])
+def test_the_scale_of_the_start(factored):
+    ratios = {}
+    for scale in ("tiled", "glorot"):
+        keras.utils.set_random_seed(0)
+        layer = Dense(200, alignment=alignments.Product(factored=factored, scale=scale))
+        layer.build((None, 300))
+        backward = layer.backward_kernel_value()
+        ratios[scale] = float(np.linalg.norm(backward) / np.linalg.norm(layer.kernel))
+    assert ratios["tiled"] == pytest.approx(1.0, abs=0.03)
+    assert ratios["glorot"] == pytest.approx(np.sqrt(500 / 2300), rel=0.03)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
+@pytest.mark.parametrize("factored", [True, False])
+def test_weights_of_one_form_are_refused_by_the_other(factored, tmp_path):
+    def model(factored):
+        inputs = keras.Input((5,))
+        rule = alignments.Product(factored=factored, expansion=1.0)
+        return keras.Model(inputs, Dense(4, alignment=rule, name="d")(inputs))
+
+    model(factored).save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(ValueError, match="Expected the weight 'backward_kernel_"):
+        model(not factored).load_weights(tmp_path / "m.weights.h5")
+
+
+def test_a_mask_has_no_composite_form():
+    with pytest.raises(ValueError, match=r"density=1 with factored=False.*Received: density=0\.5"):
+        alignments.Product(factored=False, density=0.5)
