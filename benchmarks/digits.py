@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from absl import app, flags
 
-from neural_alignment.training import flags as training_flags
+from neural_alignment import config
 
 # One preset or more for each rule, in the table's order. The first is what the others are
 # compared with.
@@ -98,7 +98,7 @@ def job_flags(
     Args:
         preset: its name.
         seed: of the run.
-        workdir: its run directory.
+        workdir: its run directory; empty: none is made.
         model: "fc" as in the preset, or "lenet5" on the digits at 32 pixels.
         *more: flags after the preset's, which win.
 
@@ -106,14 +106,16 @@ def job_flags(
         The flags of a training job.
     """
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
-    given = [f"--preset={preset}", f"--seed={seed}", f"--workdir={workdir}"]
-    fv(training_flags.expand_presets(["digits", *given]))
+    config.define_flags(fv)
+    given = [f"--preset={preset}", f"--seed={seed}"]
+    if workdir:
+        given.append(f"--workdir={workdir}")
+    fv(config.expand(["digits", *given]))
     if model == "lenet5":
         fv["layers_list"].unparse()
         more = (*_LENET5, *_LENET5_FLAGS.get(preset, _ALONE), *more)
     fv(["digits", *more])
-    training_flags.validate(fv)
+    config.validate(fv)
     return fv
 
 

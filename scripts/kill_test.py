@@ -69,7 +69,7 @@ def differences(workdir: pathlib.Path, straight: pathlib.Path) -> list[str]:
         Names of tables and tensors.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from neural_alignment.training import checkpoints
+    from neural_alignment.runs import checkpoints
 
     tables = [
         name

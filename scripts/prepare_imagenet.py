@@ -22,6 +22,7 @@ import sys
 from absl import app, flags
 
 from neural_alignment.data import prepare
+from neural_alignment.lock import LockedError
 
 
 def _define_flags() -> None:
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}.")
     try:
         _run(values)
-    except (ValueError, OSError) as error:
+    except (LockedError, OSError, ValueError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on with the first unfinished shard.")

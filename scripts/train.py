@@ -1,16 +1,8 @@
 """Trains a model with a learning rule: `python scripts/train.py --preset=digits_symmetric`."""
 
-import os
 import sys
 
-from absl import app, flags
-
-from neural_alignment.training import command
-from neural_alignment.training import flags as training_flags
-
-training_flags.define_flags()
-flags.adopt_module_key_flags(training_flags)
+from neural_alignment.cli.train import main
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    app.run(lambda argv: command.run("train", argv), training_flags.command_line(sys.argv))
+    sys.exit(main())

@@ -35,14 +35,19 @@ MAY_IMPORT = {
     "metrics.py": _RULES | {"layers"},
     "callbacks": _RULES | {"layers", "optimizers"},
     "models": _RULES | {"layers"},
-    "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks"},
-    "search": _RULES | {"layers", "data", "optimizers", "models", "training"},
+    "config": {"alignments", "data", "optimizers", "models"},
+    "runs": set(),
+    "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
+    "search": {"config", "runs", "training"},
+    "cli": {"config", "data", "runs", "training", "search"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.
 LIGHT = (
     "neural_alignment",
     "neural_alignment.alignments",
     "neural_alignment.backend",
+    "neural_alignment.cli.train",
+    "neural_alignment.config",
     "neural_alignment.data",
     "neural_alignment.maps",
 )
@@ -142,7 +147,7 @@ def test_imported_libraries_are_declared():
         declared += requirements
     known = {re.split(r"[^\w-]", name)[0].replace("-", "_").lower() for name in declared}
     # Names under which declared distributions are imported.
-    known |= {"absl", "tensorflow"}
+    known |= {"absl", "pil", "tensorflow"}
     known |= set(sys.stdlib_module_names) | {"neural_alignment"}
     used = {(relative(path), name.split(".")[0]) for path in SOURCES for name in imports(path)}
     assert {(path, name) for path, name in used if name.lower() not in known} == set()

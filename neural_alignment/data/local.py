@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from neural_alignment.data import array_files, tfds
+from neural_alignment.data import array_files, folders, tfds
 from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import SETS, Published, recognise
@@ -144,6 +144,27 @@ def find(name: str, data_dir: str | None) -> Found | None:
             f"Expected {', '.join(missing)} beside {there}. Received: no such file. Copy what is "
             "missing there."
         )
+    return _from_folders(name, folder)
+
+
+def _from_folders(name: str, folder: str) -> Found | None:
+    """The set as images in class folders, where there are as many as it has classes."""
+    known = SETS[name]
+    for place in (folder, os.path.join(folder, name)):
+        found = folders.find(place)
+        if found is None or len(folders.class_folders(found.train)) != known.num_classes:
+            continue
+        *splits, _, said = folders.read(found)
+        shape = splits[0][0].shape[1:]
+        if shape[:2] != known.image_shape[:2]:
+            raise ValueError(
+                f"{found.train}: Expected images of {name}, {known.image_shape[0]} x "
+                f"{known.image_shape[1]} pixels. Received: {shape[0]} x {shape[1]}. For images of "
+                "your own give --dataset=image_folder."
+            )
+        if known.image_shape[2] == 1:
+            splits = folders.grey(found, splits)
+        return Found(*splits, said)
     return None
 
 

@@ -19,6 +19,8 @@ def reason(error: BaseException) -> str:
         The line, "" where the error has none.
     """
     line = str(error).strip().partition("\n")[0]
+    if isinstance(error, OSError) and error.strerror:  # not its number
+        line = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return _GRAPH.sub("", line).strip().rstrip(".")
 
 

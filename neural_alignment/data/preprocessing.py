@@ -17,6 +17,7 @@ from neural_alignment.lazy import tf
 MEAN_RGB = (0.485, 0.456, 0.406)  # of ImageNet's pixels in [0, 1]
 STDDEV_RGB = (0.229, 0.224, 0.225)
 COLORS = ("none", "fast", "full")
+_LONGEST = 8  # short sides: what lies further out is in no central crop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ class ResNetPreprocessing(Preprocessing):
         """Resizes, in training flips too, and standardises by channel."""
         size = self.image_size
         if seed is None:
+            image = _middle(image)
             height, width = tf.shape(image)[0], tf.shape(image)[1]
             scale = size * 256 / 224 / tf.cast(tf.minimum(height, width), tf.float64)
             sides = tf.cast(tf.stack([height, width]), tf.float64) * scale
@@ -324,6 +326,15 @@ def _decode_window(contents: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         lambda: tf.io.decode_and_crop_jpeg(contents, window, channels=3),
         part,
     )
+
+
+def _middle(image: tf.Tensor) -> tf.Tensor:
+    # Of a very long image the middle. Resized whole, one of 8000 x 4 pixels would take gigabytes.
+    sides = tf.shape(image)[:2]
+    kept = tf.minimum(sides, _LONGEST * tf.reduce_min(sides))
+    kept -= (sides - kept) % 2  # the same centre
+    top, left = tf.unstack((sides - kept) // 2)
+    return image[top : top + kept[0], left : left + kept[1]]
 
 
 def _random_square(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -144,8 +144,9 @@ def described(name: str) -> str:
         name: a key of `SETS`.
 
     Returns:
-        As "train-images-idx3-ubyte and the like (.gz or not), mnist.npz".
+        As "train-images-idx3-ubyte and the like (.gz or not), mnist.npz, folders train ...".
     """
     forms = [files[0] for files in SETS[name].train.values()]
     words = f"{' or '.join(forms)} and the like (.gz or not)"
-    return f"{words}, {name}.npz" if "idx" in SETS[name].train else words
+    words += f", {name}.npz" if "idx" in SETS[name].train else ""
+    return f"{words}, folders train and test of {SETS[name].num_classes} class folders of images"

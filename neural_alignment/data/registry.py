@@ -19,6 +19,7 @@ _LOADERS: dict[str, Callable[..., Dataset] | str] = {
     "fashion_mnist": "neural_alignment.data.local:load_plain",
     "cifar10": "neural_alignment.data.cifar:load",
     "cifar100": "neural_alignment.data.cifar:load",
+    "image_folder": "neural_alignment.data.folders:load",
     "imagenet": "neural_alignment.data.imagenet:load",
     "imagenet2012": "neural_alignment.data.imagenet:load_tfds",
 }

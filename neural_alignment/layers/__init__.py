@@ -4,6 +4,7 @@ from neural_alignment.layers.aligned import Aligned, aligned_layers, sites, trai
 from neural_alignment.layers.convert import align, strip
 from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
 from neural_alignment.layers.dense import Dense
+from neural_alignment.layers.report import conversion_report
 from neural_alignment.layers.site import Site
 from neural_alignment.maps import conv, matmul
 
@@ -17,6 +18,7 @@ __all__ = [
     "align",
     "aligned_layers",
     "conv",
+    "conversion_report",
     "matmul",
     "sites",
     "strip",

@@ -118,18 +118,19 @@ class Aligned(backend.LayerLosses):
         return keras.ops.cast(backend.read(self._sites[0].kernel), "float32")
 
     @property
-    def _rule_weights(self) -> list[str]:
+    def rule_weights(self) -> list[str]:
+        """The names of the weights that the rule made."""
         return [name for site in self.sites for name in site.variable_names]
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.built:
-            for name in self._rule_weights:
+            for name in self.rule_weights:
                 store[name] = getattr(self, name)
 
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(store)
-        for name in self._rule_weights:
+        for name in self.rule_weights:
             if name not in store.keys():  # noqa: SIM118  (Keras 3.8's store has no `in`)
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "

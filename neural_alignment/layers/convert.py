@@ -3,108 +3,208 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from neural_alignment import alignments
-from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
-from neural_alignment.layers.dense import Dense
+from neural_alignment.layers import checking, parts, table
+from neural_alignment.layers.aligned import Aligned
+from neural_alignment.layers.copying import Copier, from_config
+from neural_alignment.layers.kernels import kernels_in
+from neural_alignment.layers.matching import Weights
+from neural_alignment.layers.report import conversion_report, show
 
-_STOCK = {
-    keras.layers.Dense: Dense,
-    keras.layers.Conv1D: Conv1D,
-    keras.layers.Conv2D: Conv2D,
-    keras.layers.Conv3D: Conv3D,
-}
-_ALIGNED = {ours: stock for stock, ours in _STOCK.items()}
+Skip = str | type | Callable[[keras.layers.Layer], bool] | keras.layers.Layer
 
 
-def align(model: keras.Model, alignment: Any, skip: str | Iterable[str] = ()) -> keras.Model:
-    """A copy of a model whose Dense and convolutional layers follow a learning rule.
+def align(
+    model: keras.Model,
+    alignment: Any,
+    skip: Skip | Iterable[Skip] = (),
+    rest: Literal["error", "backprop"] = "error",
+    summary: bool = False,
+) -> keras.Model:
+    """A copy of a model whose layers with a kernel follow a learning rule.
 
-    Kernels and biases are copied; backward kernels are new.
+    It computes what the model computes: every weight and seed of the model has its partner in the
+    copy, matched layer by layer, and outputs are compared on a made-up batch. Backward kernels are
+    new. The model stays as it is; the copy is not compiled.
 
     Args:
-        model: a built Sequential or functional model.
+        model: a built Sequential or functional model. Nested ones and `TimeDistributed` are gone
+            into.
         alignment: a rule's name, its config, an `Alignment`.
-        skip: names of layers that stay as they are, such as those of a type without a rule.
+        skip: layers that stay as they are, with the rule that they have: names, classes, layers, a
+            function from a layer to a bool, or an iterable of these.
+        rest: what becomes of layers with a kernel of a class that has no version here: "error", or
+            "backprop", which copies them as they are.
+        summary: whether to print the `conversion_report`.
 
     Returns:
         The new model, to be compiled.
 
     Raises:
-        ValueError: an unknown rule, a name to skip that no layer has, or a layer with a kernel of a
-            type that has no such layer here.
-        TypeError: an unknown option of the rule.
+        ValueError: an unknown rule; a model that is not built, or neither Sequential nor
+            functional; something to skip that the model does not have; a layer with a kernel and
+            no version here; a layer that cannot be copied. Layers are named.
+        TypeError: an unknown option of the rule, something to skip of another type.
     """
     rule = alignments.get(alignment)
-    skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    known = [
-        layer.name
-        for layer in model._flatten_layers(include_self=False)
-        if not isinstance(layer, keras.Model)
-    ]
-    for name in skip:
-        if name not in known:
-            raise ValueError(
-                f"Expected names of layers to skip: {', '.join(known)}. Received: {name!r}"
-            )
+    if rest not in ("error", "backprop"):
+        raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
+    _check_model(model)
+    skipped = _skipped(model, skip)
+    if rest == "error":
+        _refuse_without_version(model, skipped)
 
-    def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name in skip or isinstance(layer, keras.Model):
-            return _same(layer)
-        if type(layer) in _STOCK or type(layer) in _ALIGNED:
-            ours = _STOCK.get(type(layer), type(layer))
-            config = layer.get_config() | {"alignment": alignments.serialize(rule)}
-            return ours.from_config(config)
-        if any(weight.name.endswith("kernel") for weight in layer.weights):
-            known = ", ".join(stock.__name__ for stock in _STOCK)
-            raise ValueError(
-                f"Expected layers with a kernel to be of {known}, which can follow a rule. "
-                f"Received: {layer.name!r}, a {type(layer).__name__}. Name it in `skip` to leave "
-                "it to backpropagation."
-            )
-        return _same(layer)
+    def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        cls = None if skipped(layer) else table.version_of(layer)
+        return cls and from_config(layer, cls, alignment=alignments.serialize(rule))
 
-    return _clone(model, with_rule)
+    copy = _copy(model, with_rule, skipped)
+    if summary:
+        show(conversion_report(copy))
+    return copy
 
 
 def strip(model: keras.Model) -> keras.Model:
     """A copy of a model with Keras's own layers, trained by backpropagation.
 
+    It computes what the model computes, as with `align`, of which it is the reverse.
+
     Args:
         model: a built Sequential or functional model.
 
     Returns:
-        The new model with the same kernels and biases, to be compiled.
+        The new model with the same weights but for those of rules, to be compiled.
+
+    Raises:
+        ValueError: a model that is not built, or neither Sequential nor functional; a layer that
+            cannot be copied, or holds a layer with a rule that cannot be taken off.
     """
+    _check_model(model)
+    for layer in parts.leaves(model, _none):
+        held = [part for part in parts.inner_layers(layer) if _has_rule(part)]
+        if held and not isinstance(layer, Aligned):
+            raise ValueError(
+                "Expected rules in layers that can be replaced. Received: "
+                f"{parts.described(layer)}, which holds {parts.described(held[0])} with the rule "
+                f"{held[0].alignment.name!r}. Make it a functional model, or give it a version "
+                "without a rule."
+            )
 
-    def without_rule(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if type(layer) not in _ALIGNED:
-            return _same(layer)
-        config = layer.get_config()
-        del config["alignment"]
-        return _ALIGNED[type(layer)].from_config(config)
+    def without_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        if type(layer) in table.STOCK:
+            return from_config(layer, table.STOCK[type(layer)], alignment=...)
+        return from_config(layer, alignment=None) if isinstance(layer, Aligned) else None
 
-    return _clone(model, without_rule)
+    return _copy(model, without_rule, _none)
 
 
-def _same(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return type(layer).from_config(layer.get_config())
+def _none(layer: keras.layers.Layer) -> bool:
+    del layer
+    return False
 
 
-def _clone(
-    model: keras.Model, convert: Callable[[keras.layers.Layer], keras.layers.Layer]
-) -> keras.Model:
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_operations"):
+def _has_rule(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, Aligned) and layer.alignment is not None
+
+
+def _check_model(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model) or not parts.is_graph(model):
         raise ValueError(
-            "Expected a Sequential or functional model. Received: "
-            f"{model.name!r}, a {type(model).__name__}."
+            "Expected a Sequential or functional model, of Keras's class or one whose constructor "
+            f"takes Keras's arguments alone. Received: {getattr(model, 'name', model)!r}, a "
+            f"{type(model).__name__}. Of a functional one, give keras.Model(model.inputs, "
+            "model.outputs)."
         )
-    clone = keras.models.clone_model(model, clone_function=convert, recursive=True)
-    values = {weight.path: weight for weight in model.weights}
-    for weight in clone.weights:
-        if weight.path in values:
-            weight.assign(values[weight.path])
-    return clone
+    if not model.built:
+        raise ValueError(
+            "Expected a built model: one that begins with keras.Input, or has been called on data. "
+            f"Received: {parts.described(model)}"
+        )
+
+
+def _copy(
+    model: keras.Model,
+    version: Callable[[keras.layers.Layer], keras.layers.Layer | None],
+    stays_whole: Callable[[keras.layers.Layer], bool],
+) -> keras.Model:
+    checking.check_held(model)
+    copier = Copier(model, version, stays_whole)
+    copy = copier.copy(model)
+    weights = Weights(copier.pairs)
+    # Models come after their layers there; here before them, as a model's flags are its layers'.
+    for layer, layer_copy in reversed(copier.pairs):
+        weights.match(layer, layer_copy, id(layer) in copier.converted)
+        checking.check_arguments(layer, layer_copy)
+    weights.check_complete(model, copy)
+    weights.copy_values()
+    weights.copy_trainable()
+    checking.check_function(model, copy)
+    return copy
+
+
+def _refuse_without_version(
+    model: keras.Model, skipped: Callable[[keras.layers.Layer], bool]
+) -> None:
+    told = []
+    for layer in parts.leaves(model, skipped):
+        if skipped(layer) or table.version_of(layer) is not None:
+            continue
+        found = [part for part in kernels_in(layer, skipped)]
+        if found:
+            inner = "" if found[0] is layer else f" that holds {parts.described(found[0])}"
+            told.append(parts.described(layer) + inner)
+    if told:
+        shown = "; ".join(told[:6]) + (f"; and {len(told) - 6} more" if len(told) > 6 else "")
+        raise ValueError(
+            f"Expected layers with a kernel to be of {table.names()}, which can follow a rule. "
+            f"Received: {shown}. Name them in `skip`, or give rest='backprop', to leave them to "
+            "backpropagation."
+        )
+
+
+def _skipped(
+    model: keras.Model, skip: Skip | Iterable[Skip]
+) -> Callable[[keras.layers.Layer], bool]:
+    """The layers of a model to skip, as a function from a layer."""
+    single = isinstance(skip, (str, type)) or callable(skip)
+    wanted = [skip] if single else list(skip)
+    layers = [part for part in parts.inner_layers(model) if not parts.is_graph(part)]
+    for item in wanted:
+        _check_skip(item, layers)
+    return lambda layer: any(_is(layer, item) for item in wanted)
+
+
+def _check_skip(item: Skip, layers: list[keras.layers.Layer]) -> None:
+    """Refuses what can skip nothing."""
+    if not isinstance(item, str) and not callable(item):
+        raise TypeError(
+            "Expected names, classes, layers or functions from a layer to a bool in `skip`. "
+            f"Received: {item!r}"
+        )
+    if isinstance(item, type) and not issubclass(item, keras.layers.Layer):
+        raise TypeError(f"Expected classes of layers in `skip`. Received: {item.__name__}")
+    # A class that a model has none of says no wrong; names have misprints, models are gone into.
+    exact = isinstance(item, (str, keras.layers.Layer))
+    if not exact and not (isinstance(item, type) and issubclass(item, keras.Model)):
+        return
+    if not any(_is(layer, item) for layer in layers):
+        known = ", ".join(dict.fromkeys(layer.name for layer in layers))
+        received = parts.described(item) if isinstance(item, keras.layers.Layer) else repr(item)
+        raise ValueError(
+            f"Expected names of layers to skip: {known}. Received: {received}. Of a nested model, "
+            "give its `layers`."
+        )
+
+
+def _is(layer: keras.layers.Layer, item: Skip) -> bool:
+    if isinstance(item, str):
+        return layer.name == item
+    if isinstance(item, type):
+        return isinstance(layer, item)
+    if isinstance(item, keras.layers.Layer):
+        return layer is item
+    return bool(item(layer))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+from keras.src.saving.serialization_lib import SafeModeScope
 
 Tensor = Any
 
@@ -80,3 +82,66 @@ def with_mask(inputs: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None and get_keras_mask(inputs) is None:
         set_keras_mask(inputs, mask)
     return inputs
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer holds itself; `model.layers` leaves out those beside the graph."""
+    return list(layer._layers)
+
+
+def made_trainable(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """A layer's own weights made to be trained; `trainable_weights` is empty where frozen."""
+    return list(layer._trainable_variables)
+
+
+def origin(tensor: keras.KerasTensor) -> keras.Operation:
+    """The operation whose output a symbolic tensor is: of a model's input, its input layer."""
+    return tensor._keras_history[0]
+
+
+def run_graph(
+    model: keras.Model, inputs: Any, call: Callable[..., Any], between: Callable[[Any], Any]
+) -> Any:
+    """Runs a functional model's graph; `clone_model`, which does it too, compiles and renames.
+
+    Args:
+        model: a functional model.
+        inputs: of the structure of `model.input`.
+        call: from an operation and its arguments to outputs.
+        between: from the model's operation to the one that `call` gets.
+
+    Returns:
+        What takes the place of `model.output`.
+    """
+    return model._run_through_graph(inputs, between, call)
+
+
+def copy_operation(operation: keras.Operation) -> keras.Operation:
+    """A copy of an operation without weights, called nowhere; many have no usable config."""
+    copy = object.__new__(type(operation))
+    copy.__dict__.update(operation.__dict__)
+    copy._inbound_nodes, copy._outbound_nodes = [], []
+    return copy
+
+
+def copy_remat_mode(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """What a `keras.RematScope` said when a layer was made; no config has it."""
+    target._remat_mode = getattr(source, "_remat_mode", None)
+
+
+def unsafe_deserialization() -> contextlib.AbstractContextManager:
+    """Allows lambdas in configs, which come from a model in memory, and puts the guard back."""
+    return SafeModeScope(safe_mode=False)
+
+
+@contextlib.contextmanager
+def losses_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
+    """Puts back the losses of the last call, which the next one clears even if stateless."""
+    kept = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, losses, ids in kept:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(ids)

@@ -1,12 +1,25 @@
 """The flags of scripts/search.py, and the checks that need no search to be under way."""
 
+import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
+from neural_alignment import config
+from neural_alignment.config.options import (
+    ModuleText,
+    PathText,
+    Setting,
+    UsageError,
+    define_group,
+    option,
+    read_group,
+    refuse,
+    settings_of,
+)
 from neural_alignment.search import devices, space_file
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.space import (
@@ -18,130 +31,177 @@ from neural_alignment.search.space import (
     random_points,
 )
 from neural_alignment.search.trial import command_line
-from neural_alignment.training import flags as train_flags
 
 ALGORITHMS = ("tpe", "random")
 # Data sets that have no folder of their own to look in.
 _NEED_DATA_DIR = ("imagenet",)
 
 
-def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Declares the flags of a search."""
-    fv = flag_values
-    flags.DEFINE_string(
-        "space",
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """The settings of a search."""
+
+    space: PathText | None = option(
         None,
-        f"What to search: one of {', '.join(space_file.names())}, or a .toml or .json file of "
-        "your own (docs/search.md).",
-        flag_values=fv,
+        f"what to search: one of {', '.join(space_file.names())}, or a .toml or .json file of "
+        "your own (docs/search.md)",
+        main=True,
     )
-    flags.DEFINE_string(
-        "searchdir", None, "Directory of the search; the same one goes on.", flag_values=fv
+    searchdir: PathText | None = option(
+        None, "directory of the search; the same one goes on", main=True
     )
-    flags.DEFINE_integer(
-        "trials", 60, "Trials in all, those of earlier starts included.", 1, flag_values=fv
-    )
-    flags.DEFINE_integer("seed", 0, "Seed of the search and of its trials.", 0, flag_values=fv)
-    flags.DEFINE_enum("algorithm", "tpe", ALGORITHMS, "How to choose.", flag_values=fv)
-    flags.DEFINE_integer(
-        "startup_trials", 20, "Trials drawn at random before TPE begins.", 1, flag_values=fv
-    )
-    flags.DEFINE_float(
-        "max_epochs",
+    trials: int = option(60, "trials in all, those of earlier starts included", low=1, main=True)
+    seed: int = option(0, "seed of the search and of its trials", low=0, main=True)
+    algorithm: str = option("tpe", "how to choose", ALGORITHMS, main=True)
+    startup_trials: int = option(20, "trials drawn at random before TPE begins", low=1)
+    max_epochs: float | None = option(
         None,
-        "Stop each trial at this epoch of its schedule (default: the space's; 45 in the paper's).",
-        flag_values=fv,
+        "stop each trial at this epoch of its schedule (default: the space's; 45 in the paper's)",
+        above=0,
+        main=True,
     )
-    flags.DEFINE_float(
-        "time_limit", 0.0, "Seconds a trial may take; 0 for no limit.", 0.0, flag_values=fv
+    time_limit: float = option(0.0, "seconds a trial may take; 0 for no limit", low=0)
+    parallel: int | None = option(
+        None, "trials at a time (default: one a device)", low=1, main=True
     )
-    flags.DEFINE_integer(
-        "parallel", None, "Trials at a time (default: one a device).", 1, flag_values=fv
-    )
-    flags.DEFINE_list("devices", [], "CUDA device ids, or cpu: one trial on each.", flag_values=fv)
-    flags.DEFINE_list("tpu_names", [], "TPU names: one trial on each.", flag_values=fv)
-    flags.DEFINE_string(
-        "spark",
+    devices: tuple[str, ...] = option((), "CUDA device ids, or cpu: one trial on each", main=True)
+    tpu_names: tuple[str, ...] = option((), "TPU names: one trial on each")
+    spark: str | None = option(
         None,
-        "Run the trials with hyperopt's SparkTrials on this Spark master, such as local[2]; "
-        "--searchdir must be on a file system that all workers share.",
-        flag_values=fv,
+        "run the trials with hyperopt's SparkTrials on this Spark master, such as local[2]; "
+        "--searchdir must be on a file system that all workers share",
+        main=True,
     )
-    flags.DEFINE_multi_string(
-        "train_flag",
-        [],
+    train_flag: tuple[str, ...] = option(
+        (),
         "name=value, a training flag that is the same in all trials, such as data_dir=/data; "
-        "may be repeated.",
-        flag_values=fv,
+        "may be repeated",
+        repeat=True,
+        main=True,
     )
-    flags.DEFINE_string(
-        "train_script",
+    modules: tuple[ModuleText, ...] = option(
+        (),
+        "module, or .py file, that registers a rule, a model, a data set or an optimizer, here and "
+        "in the trials; may be repeated",
+        flag="import",
+        repeat=True,
+    )
+    train_script: PathText | None = option(
         None,
-        "Another training script: it takes the space's flags and --workdir, and writes "
-        "metrics.csv there (default: train.py beside this script).",
-        flag_values=fv,
+        "another training script: it takes the space's flags and --workdir, and writes "
+        "metrics.csv there (default: train.py beside this script)",
     )
-    flags.DEFINE_boolean(
-        "preload",
+    preload: bool | None = option(
         None,
-        "Fork trials from a process that has imported TensorFlow (default: where no GPU or TPU "
-        "is used).",
-        flag_values=fv,
+        "fork trials from a process that has imported TensorFlow (default: where no GPU or TPU is "
+        "used)",
     )
-    flags.register_validator("max_epochs", _positive, "Expected more than 0.", flag_values=fv)
-    flags.register_validator("devices", _devices_ok, flag_values=fv)
-    flags.register_validator("train_flag", _assignments_ok, flag_values=fv)
-    flags.register_validator("spark", _master_ok, flag_values=fv)
-    flags.register_validator("train_script", _script_ok, flag_values=fv)
+
+    @property
+    def at_a_time(self) -> int:
+        """How many trials run at a time."""
+        return self.parallel or max(1, len(self.tpu_names or self.devices))
 
 
-def plan_from(flag_values: flags.FlagValues) -> Plan:
-    """The plan that the flags describe, checked.
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Declares the flags of a search.
+
+    Args:
+        flag_values: where to define them.
+    """
+    define_group(Search, flag_values)
+
+
+def sections() -> Iterator[tuple[str, tuple[Setting, ...]]]:
+    """The flags by section, for `--help`: titles and settings."""
+    titles = {
+        "What to search": ("space", "searchdir", "trials", "seed", "algorithm", "startup_trials"),
+        "Trials": ("max_epochs", "time_limit", "train_flag", "import", "train_script", "preload"),
+        "Where trials run": ("parallel", "devices", "tpu_names", "spark"),
+    }
+    of = {setting.flag: setting for setting in settings_of(Search)}
+    for title, names in titles.items():
+        yield title, tuple(of[name] for name in names)
+
+
+def read(fv: flags.FlagValues) -> Search:
+    """The settings that flags say, each checked for itself.
+
+    Args:
+        fv: parsed flags.
+
+    Returns:
+        The settings.
 
     Raises:
-        flags.Error: naming the flag that is wrong and what it expects.
+        UsageError: names the flag that is wrong, and what it expects.
     """
-    fv = flag_values
+    search = read_group(Search, fv)
     for name in ("space", "searchdir"):
-        if not fv[name].value:
-            raise flags.IllegalFlagValueError(f"flag --{name}=: Expected a value; it is required.")
-    if Path(fv.searchdir).exists() and not Path(fv.searchdir).is_dir():
-        raise flags.IllegalFlagValueError(
-            f"flag --searchdir={fv.searchdir}: Expected a directory. Received a file."
+        if not getattr(search, name):
+            raise UsageError(f"--{name}: expected a value; it is required. Received: none")
+    for device in search.devices:
+        if device != "cpu" and not device.isdigit():
+            refuse("devices", "CUDA device ids, or cpu", device)
+    for text in search.train_flag:
+        _check_assignment(text)
+    if search.spark is not None and not _is_master(search.spark):
+        refuse(
+            "spark", "a Spark master: local[N], spark://HOST:PORT, yarn, k8s://...", search.spark
         )
-    if fv.devices and fv.tpu_names:
-        raise flags.IllegalFlagValueError(
-            "flag --devices: Expected either --devices or --tpu_names. Received both."
+    if search.train_script is not None and not Path(search.train_script).is_file():
+        refuse("train_script", "a Python script; there is no such file", search.train_script)
+    return search
+
+
+def plan_from(search: Search) -> Plan:
+    """The plan that the settings describe, checked.
+
+    Args:
+        search: the settings.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: naming the flag that is wrong and what it expects.
+    """
+    if Path(search.searchdir).exists() and not Path(search.searchdir).is_dir():
+        refuse("searchdir", "a directory, not a file", search.searchdir)
+    if search.devices and search.tpu_names:
+        raise UsageError("--devices: expected either --devices or --tpu_names. Received: both")
+    if search.spark and (search.devices or search.tpu_names):
+        raise UsageError(
+            "--spark: expected no --devices and --tpu_names with it: Spark assigns the workers' "
+            "resources. Received: one of them"
         )
-    if fv.spark and (fv.devices or fv.tpu_names):
-        raise flags.IllegalFlagValueError(
-            "flag --spark: Expected no --devices and --tpu_names with it: Spark assigns the "
-            "workers' resources."
+    if search.spark and search.preload:
+        raise UsageError(
+            "--preload: expected --nopreload with --spark: its workers start the trials. "
+            "Received: --preload"
         )
-    if fv.spark and fv.preload:
-        raise flags.IllegalFlagValueError(
-            "flag --preload: Expected --nopreload with --spark: its workers start the trials."
-        )
-    _check_parallel(fv)
-    assignments = _assignments(fv.train_flag, fv.train_script is not None)
+    _check_parallel(search)
+    assignments = _assignments(search.train_flag, search.train_script is not None)
+    if search.modules:
+        assignments["import"] = ",".join(search.modules)
     try:
-        space = space_file.load(fv.space).with_flags(assignments)
-        space_file.check(space, fv.space)
+        space = space_file.load(search.space).with_flags(assignments)
+        space_file.check(space, search.space)
     except SpaceError as error:
-        raise flags.IllegalFlagValueError(f"flag --space={fv.space}: {error}") from error
-    _check_max_epochs(fv, space)
-    for flag in ("strategy", "tpu_name") if fv.tpu_names else ():
+        raise UsageError(f"--space={search.space}: {error}") from error
+    _check_max_epochs(search, space)
+    for flag in ("strategy", "tpu_name") if search.tpu_names else ():
         if flag in set(space.flags) | flags_set(space.parameters):
-            raise flags.IllegalFlagValueError(
-                f"flag --tpu_names: Expected a space and --train_flag without --{flag}, which it "
+            raise UsageError(
+                f"--tpu_names: Expected a space and --train_flag without --{flag}, which it "
                 "sets. Received both; leave one out."
             )
     return Plan(
         space=space,
-        algorithm=fv.algorithm,
-        seed=fv.seed,
-        startup_trials=fv.startup_trials,
-        max_epochs=fv.max_epochs or space.max_epochs,
+        algorithm=search.algorithm,
+        seed=search.seed,
+        startup_trials=search.startup_trials,
+        max_epochs=search.max_epochs or space.max_epochs,
     )
 
 
@@ -154,7 +214,7 @@ def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> Non
         own_script: The script is the user's: what it takes besides epochs is not known.
 
     Raises:
-        flags.Error: one is not; with the reason.
+        UsageError: one is not; with the reason.
     """
     for settings in random_points(plan.space, samples, plan.seed):
         try:
@@ -163,12 +223,12 @@ def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> Non
                 continue
             parsed = parse_training_flags(training)
         except ValueError as error:
-            raise flags.IllegalFlagValueError(
-                f"flag --space={plan.space.name}: the training script refuses its settings: {error}"
+            raise UsageError(
+                f"--space={plan.space.name}: the training script refuses its settings: {error}"
             ) from error
         if parsed.dataset in _NEED_DATA_DIR and parsed.data_dir is None:
-            raise flags.IllegalFlagValueError(
-                f"flag --train_flag: Expected the folder of {parsed.dataset}. Received: none. "
+            raise UsageError(
+                f"--train_flag: Expected the folder of {parsed.dataset}. Received: none. "
                 "Add --train_flag=data_dir=FOLDER."
             )
 
@@ -180,109 +240,74 @@ def parse_training_flags(training: Mapping[str, FlagValue]) -> flags.FlagValues:
         ValueError: naming the flag that is wrong.
     """
     fv = flags.FlagValues()
-    train_flags.define_flags(fv)
+    config.define_flags(fv)
     try:
         fv(["train.py", *command_line(training)])
     except flags.Error as error:
         raise ValueError(str(error)) from error
-    train_flags.validate(fv)
+    config.validate(fv)
     return fv
 
 
-def parallel(flag_values: flags.FlagValues) -> int:
-    """How many trials run at a time."""
-    fv = flag_values
-    return fv.parallel or max(1, len(fv.tpu_names or fv.devices))
-
-
-def _check_parallel(fv: flags.FlagValues) -> None:
+def _check_parallel(search: Search) -> None:
     """Refuses more trials at a time than devices: they would share one, and its memory."""
-    if fv.spark or parallel(fv) == 1 or (fv.devices and set(fv.devices) == {"cpu"}):
+    if search.spark or search.at_a_time == 1 or (search.devices and set(search.devices) == {"cpu"}):
         return
-    listed = fv.tpu_names or fv.devices
-    if listed and fv.parallel and fv.parallel > len(listed):
-        name = "tpu_names" if fv.tpu_names else "devices"
-        raise flags.IllegalFlagValueError(
-            f"flag --parallel={fv.parallel}: Expected at most one trial for each of --{name}. "
+    listed = search.tpu_names or search.devices
+    if listed and search.parallel and search.parallel > len(listed):
+        name = "tpu_names" if search.tpu_names else "devices"
+        raise UsageError(
+            f"--parallel={search.parallel}: Expected at most one trial for each of --{name}. "
             f"Received {len(listed)} of them ({','.join(listed)})."
         )
     if not listed and devices.has_gpu():
-        raise flags.IllegalFlagValueError(
-            f"flag --parallel={fv.parallel}: Expected --devices with it on a machine with GPUs: "
+        raise UsageError(
+            f"--parallel={search.parallel}: Expected --devices with it on a machine with GPUs: "
             "each trial would take all of them. Received none; give CUDA ids, or --devices=cpu."
         )
 
 
-def _check_max_epochs(fv: flags.FlagValues, space: Space) -> None:
-    if fv.max_epochs and fv.max_epochs > space.schedule_epochs:
-        raise flags.IllegalFlagValueError(
-            f"flag --max_epochs={fv.max_epochs:g}: Expected at most the {space.schedule_epochs:g} "
+def _check_max_epochs(search: Search, space: Space) -> None:
+    if search.max_epochs and search.max_epochs > space.schedule_epochs:
+        raise UsageError(
+            f"--max_epochs={search.max_epochs:g}: Expected at most the {space.schedule_epochs:g} "
             f"epochs of the schedule of {space.name}."
         )
 
 
-def _positive(value: float | None) -> bool:
-    return value is None or value > 0
+def _check_assignment(text: str) -> None:
+    name, equals, _ = text.partition("=")
+    if not equals or not name.isidentifier():
+        refuse("train_flag", "name=value", text)
+    if name in RESERVED:
+        expected = f"flags other than {', '.join(RESERVED)}: they are the search's"
+        refuse("train_flag", expected, text)
 
 
-def _devices_ok(value: Sequence[str]) -> bool:
-    for name in value:
-        if name != "cpu" and not name.isdigit():
-            raise flags.ValidationError(f"Expected CUDA device ids, or cpu. Received {name!r}.")
-    return True
-
-
-def _assignments_ok(value: Sequence[str]) -> bool:
-    for text in value:
-        name, equals, _ = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise flags.ValidationError(f"Expected name=value. Received {text!r}.")
-        if name in RESERVED:
-            raise flags.ValidationError(
-                f"Expected flags other than {', '.join(RESERVED)}: they are the search's. "
-                f"Received {text!r}."
-            )
-    return True
-
-
-def _master_ok(value: str | None) -> bool:
-    if value is not None and not re.fullmatch(
-        r"local(\[(\*|\d+)(, ?\d+)?\])?|local-cluster\[.+\]|yarn|(spark|k8s|sc)://.+", value
-    ):
-        raise flags.ValidationError(
-            f"Expected a Spark master: local[N], spark://HOST:PORT, yarn, k8s://... "
-            f"Received {value!r}."
-        )
-    return True
-
-
-def _script_ok(value: str | None) -> bool:
-    if value is not None and not Path(value).is_file():
-        raise flags.ValidationError(f"Expected a Python script. There is no file {value!r}.")
-    return True
+def _is_master(text: str) -> bool:
+    masters = r"local(\[(\*|\d+)(, ?\d+)?\])?|local-cluster\[.+\]|yarn|(spark|k8s|sc)://.+"
+    return re.fullmatch(masters, text) is not None
 
 
 def _assignments(values: Sequence[str], own_script: bool) -> dict[str, FlagValue]:
     """name=value texts as flags, each value of its training flag's type."""
     known = flags.FlagValues()
     if not own_script:
-        train_flags.define_flags(known)
+        config.define_flags(known)
     typed = {}
     for assignment in values:
         name, _, text = assignment.partition("=")
         try:
             typed[name] = _read_as(known[name], text) if name in known else _guess(text)
         except ValueError as error:
-            raise flags.IllegalFlagValueError(
-                f"flag --train_flag={assignment}: Expected a value that --{name} takes. "
-                f"Received {text!r}: {error}."
-            ) from error
+            raise UsageError(f"--train_flag={assignment}: --{name}: {error}") from error
     return typed
 
 
 def _read_as(flag: flags.Flag, text: str) -> FlagValue:
-    """The text as a number or a boolean, if the flag is one; lists and names stay as they are."""
-    return flag.parser.parse(text) if flag.flag_type() in ("bool", "int", "float") else text
+    """The text as the flag's value, checked; several values stay as they are."""
+    value = flag.parser.parse(text)
+    return text if isinstance(value, list) else value
 
 
 def _guess(text: str) -> FlagValue:

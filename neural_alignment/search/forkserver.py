@@ -12,6 +12,7 @@ Run as `python -m neural_alignment.search.forkserver MODULE...`. Requests and an
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -88,7 +89,8 @@ class ForkServer:
 
     def close(self) -> None:
         """Ends the server."""
-        self._server.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and what was wrong was said
+            self._server.stdin.close()
         self._server.wait()
         self._selector.close()
         self._server.stdout.close()
@@ -105,10 +107,14 @@ class ForkServer:
         self._exits.update({a["pid"]: a["exit"] for a in answers if "exit" in a})
         return answers
 
-    def _lost(self) -> None:
+    def _lost(self) -> NoReturn:
+        code = self._server.wait()
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        said = f": {lines[-1]}" if lines else ""
         raise RuntimeError(
-            f"The server that starts the trials ended with exit code {self._server.wait()} (see "
-            f"{self._log}). Start the same search again, with --nopreload if this goes on."
+            f"The server that starts the trials ended with exit code {code}{said} (see "
+            f"{self._log}). Mend that and start the same search again, or give --nopreload."
         )
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neural_alignment import atomic
 from neural_alignment.search.space import FlagValue
 
 DIVERGED = "diverged"
@@ -214,15 +215,9 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.part")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        atomic.write_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path} cannot be written: {error.strerror}. Make room, or choose another directory, "
             f"and start the same search again."

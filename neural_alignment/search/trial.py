@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from neural_alignment.exits import INTERRUPTED, USAGE
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
 from neural_alignment.search.processes import Launcher
@@ -28,7 +29,6 @@ from neural_alignment.search.store import (
     read_json,
     write_json,
 )
-from neural_alignment.training.command import INTERRUPTED, USAGE
 
 # A trial that is told to stop gets this long to save its state.
 GRACE_SECONDS = 20.0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import logging
 import math
 import pathlib
-import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,114 +15,25 @@ import numpy as np
 import tensorflow as tf
 
 from neural_alignment import metrics
+from neural_alignment.config.groups import Plan
 from neural_alignment.data import Dataset
-from neural_alignment.data.padding import pad_batches
-from neural_alignment.training.checkpoints import (
-    CheckpointError,
-    Checkpoints,
-    assign,
-    not_finite,
-)
-from neural_alignment.training.run_directory import METRICS, Table
-from neural_alignment.training.step import Step, Validation
+from neural_alignment.runs.checkpoints import CheckpointError, Checkpoints, assign, not_finite
+from neural_alignment.runs.table import LAYER_METRICS, METRICS, Table
+from neural_alignment.training.batches import distribute, split
+from neural_alignment.training.divergence import DivergenceError, advice
+from neural_alignment.training.evaluate import Evaluator, as_is
+from neural_alignment.training.signals import STOP_SIGNALS, noted
+from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import is_chief, mean_over_workers
+from neural_alignment.training.variables import model_variables
 
 _log = logging.getLogger(__name__)
 
-LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
 _SECONDS_PER_CHUNK = 1.0
-_SEED_GENERATOR = re.compile(r"seed_generator(_\d+)?/")
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Nothing that replicas run needs AutoGraph, and its conversion takes longer than their tracing.
-_as_is = tf.autograph.experimental.do_not_convert
-
-
-class DivergenceError(RuntimeError):
-    """A loss or a weight that is NaN or infinite."""
 
 
 class InterruptedRun(Exception):
-    """SIGTERM or SIGINT came; the step was finished and saved."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long to train, and how often to look and to save.
-
-    Args:
-        train_batch_size: global.
-        eval_batch_size: global.
-        train_epochs: epochs, whole or not.
-        max_epochs: stop after so many of them; None is all.
-        epochs_per_checkpoint: epochs between checkpoints.
-        checkpoint_max: checkpoints kept.
-        iterations_per_loop: most steps between two looks at signals and losses.
-        seed: of the order of the examples.
-        validate_first: validate before the first step too.
-    """
-
-    train_batch_size: int
-    eval_batch_size: int = 1024
-    train_epochs: float = 1.0
-    max_epochs: float | None = None
-    epochs_per_checkpoint: float = 1.0
-    checkpoint_max: int = 5
-    iterations_per_loop: int = 100
-    seed: int = 0
-    validate_first: bool = False
-
-
-class Evaluator:
-    """Measures a model on every validation example, each once, on any number of replicas.
-
-    Args:
-        model: ends in logits.
-        dataset: whose validation split is taken.
-        batch_size: global; rounded up to a multiple of the replicas.
-        strategy: the devices.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        dataset: Dataset,
-        batch_size: int,
-        strategy: tf.distribute.Strategy,
-    ) -> None:
-        self._dataset = dataset
-        self._strategy = strategy
-        self._replicas = strategy.num_replicas_in_sync
-        self._batch_size = -(-batch_size // self._replicas) * self._replicas
-        self._validation = Validation(model)
-        self._run = tf.function(self._sums)
-
-    def __call__(self) -> dict[str, float]:
-        """Measures.
-
-        Returns:
-            val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
-        """
-        batches = -(-self._dataset.num_validation // self._batch_size)
-        iterator = iter(_distribute(self._strategy, self._shard))
-        sums = self._run(iterator, tf.constant(batches)).numpy().astype(np.float64)
-        examples = sums[-1]
-        return {
-            name: float(value / examples)
-            for name, value in zip(Validation.measured, sums[:-1], strict=True)
-        }
-
-    def _shard(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        pipelines = context.num_input_pipelines
-        batches = self._dataset.validation(self._batch_size, (context.input_pipeline_id, pipelines))
-        padded = pad_batches(batches, self._batch_size // pipelines)
-        return _split(padded, self._replicas // pipelines)
-
-    def _sums(self, iterator: Any, count: tf.Tensor) -> tf.Tensor:
-        sums = tf.zeros(len(Validation.measured) + 1)
-        for _ in tf.range(count):
-            per_replica = self._strategy.run(_as_is(self._validation), args=next(iterator))
-            sums += self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-        return sums
+    """A stop signal came; the step was finished and saved."""
 
 
 class Trainer:
@@ -268,21 +175,25 @@ class Trainer:
         Raises:
             DivergenceError: a loss or a weight is NaN or infinite; the last finite checkpoint is
                 kept.
-            InterruptedRun: SIGTERM or SIGINT; the step was finished and saved.
+            InterruptedRun: SIGTERM, SIGINT or SIGHUP; the step was finished and saved.
             CheckpointError: a checkpoint could not be written.
         """
         self.model.stop_training = False
+        self._signal_here = self._stop_signal = None
         logs = self._last_row()
         if self.global_step == 0 and self.plan.validate_first:
             logs = self.evaluate()
             _log.info("before the first step: %s", logs)
         self._callbacks = keras.callbacks.CallbackList(self._given_callbacks, model=self.model)
         self._callbacks.on_train_begin()
-        with self._signals():
+        with noted(self._note_signal):
             while self.global_step < self.total_steps and not self._told_to_stop():
                 logs = self._epoch()
         self._callbacks.on_train_end(logs)
         return logs or self.evaluate()
+
+    def _note_signal(self, number: int) -> None:
+        self._signal_here = number
 
     def _told_to_stop(self) -> bool:
         """Whether a callback, on any worker, wants no further epoch."""
@@ -343,10 +254,10 @@ class Trainer:
 
     def _agree(self, seconds_per_step: float) -> None:
         """Takes the same clock and the same signal on every worker: they decide what follows."""
-        here = [self._signal_here == number for number in _STOP_SIGNALS]
+        here = [self._signal_here == number for number in STOP_SIGNALS]
         seconds, *came = mean_over_workers(self.strategy, [seconds_per_step, *here])
         self._seconds_per_step = seconds
-        for number, share in zip(_STOP_SIGNALS, came, strict=True):
+        for number, share in zip(STOP_SIGNALS, came, strict=True):
             if share:
                 self._stop_signal = number
 
@@ -361,8 +272,7 @@ class Trainer:
         where = f"; weights not finite: {', '.join(weights[:6])}" if weights else ""
         raise DivergenceError(
             f"NaN or infinite between step {since} and {self.global_step}: {', '.join(wrong)}"
-            f"{where}.{self._kept()} Lower the learning rate of the loss against that of the "
-            "alignment loss, or clip gradients."
+            f"{where}.{self._kept()} {advice(self.step, wrong)}"
         )
 
     def _kept(self) -> str:
@@ -412,7 +322,7 @@ class Trainer:
         if wrong:
             raise DivergenceError(
                 f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}."
-                f"{self._kept()}"
+                f"{self._kept()} {advice(self.step, [])}"
             )
         if is_chief(self.strategy):
             self.checkpoints.save(self.global_step, variables)
@@ -436,86 +346,17 @@ class Trainer:
                 skip,
                 (context.input_pipeline_id, pipelines),
             )
-            return _split(batches, self.strategy.num_replicas_in_sync // pipelines)
+            return split(batches, self.strategy.num_replicas_in_sync // pipelines)
 
-        return _distribute(self.strategy, shard)
+        return distribute(self.strategy, shard)
 
     def _run_steps(self, iterator: Any, count: tf.Tensor) -> None:
         for _ in tf.range(count):
             images, labels = next(iterator)
             per_replica = self.strategy.run(
-                _as_is(self.step), args=(images, labels, self._global_step.read_value())
+                as_is(self.step), args=(images, labels, self._global_step.read_value())
             )
             self._sums.assign_add(
                 self.strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
             )
             self._global_step.assign_add(1)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a stop after the present steps; a second one is as usual."""
-        self._signal_here = self._stop_signal = None
-
-        def ask_to_stop(number: int, frame: Any) -> None:
-            self._signal_here = number
-            signal.signal(number, before[number])
-
-        before: dict[int, Any] = {}
-        try:
-            for number in _STOP_SIGNALS:
-                before[number] = signal.signal(number, ask_to_stop)
-        except ValueError:  # not in the main thread: signals are somebody else's
-            before.clear()
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def model_variables(model: keras.Model) -> dict[str, Any]:
-    """The variables of a model by their names in a checkpoint.
-
-    Args:
-        model: built.
-
-    Returns:
-        `model/LAYER/NAME` to variable.
-
-    Raises:
-        ValueError: two variables have the same path.
-    """
-    generators = itertools.count()
-    named = {}
-    for variable in model.variables:
-        path = variable.path
-        if _SEED_GENERATOR.match(path):  # Keras numbers these over the process, not the model
-            path = f"seed_generator_{next(generators)}/{variable.name}"
-        named[f"model/{path}"] = variable
-    if len(named) != len(model.variables):
-        raise ValueError("Expected variables with paths of their own. Name the layers apart.")
-    return named
-
-
-def _distribute(
-    strategy: tf.distribute.Strategy, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]
-) -> Any:
-    """The batches of every replica, to iterate over."""
-    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        (device,) = strategy.extended.worker_devices
-        if tf.DeviceSpec.from_string(device).device_type == "CPU":
-            # Nothing to copy to: TensorFlow's iterator over devices takes a tenth of a second to
-            # start and end, an epoch of a small data set.
-            return make(tf.distribute.InputContext())
-    return strategy.distribute_datasets_from_function(make)
-
-
-def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
-    """Cuts every batch in equal parts, one for each replica of this worker, in order."""
-    if parts > 1:
-
-        def cut(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return tuple(tf.reshape(x, (parts, x.shape[0] // parts, *x.shape[1:])) for x in tensors)
-
-        batches = batches.map(cut).unbatch()
-    return batches.prefetch(tf.data.AUTOTUNE)

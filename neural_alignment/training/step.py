@@ -77,6 +77,16 @@ class Step:
             self._compute = tf.function(self._gradients, jit_compile=True, autograph=False)
 
     @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped."""
+        return self._clip is not None
+
+    @property
+    def has_alignment_loss(self) -> bool:
+        """Whether a layer has an alignment loss."""
+        return bool(self._paths)
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """What a step returns, in order: both losses, and the alignment loss of each layer."""
         return ("loss", "alignment_loss", *(f"alignment_loss/{path}" for path in self._paths))

@@ -1,6 +1,8 @@
 """Preprocessing of single images, against NumPy where there is a formula."""
 
 import base64
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -174,3 +176,59 @@ def test_unknown_names():
         preprocessing.get("vgg", 224)
     with pytest.raises(ValueError, match="none, fast, full. Received: 'slow'"):
         preprocessing.InceptionPreprocessing(image_size=8, color="slow")
+
+
+SIDES = [(4, 8000), (8000, 4), (1, 65000), (65000, 1), (3, 20001), (16, 30000)]
+MEMORY = """
+import resource
+import numpy as np
+import tensorflow as tf
+from neural_alignment.data import preprocessing
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def images(height, width):
+    jpeg = tf.io.encode_jpeg(np.full((height, width, 3), 100, np.uint8)).numpy()
+    for name in preprocessing.names():
+        step = preprocessing.get(name, 224)
+        for seed in (None, tf.constant([1, 2], tf.int64)):
+            yield tf.function(lambda: step.finish(step.crop(tf.constant(jpeg), seed), seed))()
+
+list(images(300, 400))
+before = peak()
+for sides in {sides}:
+    for image in images(*sides):
+        assert image.shape == (224, 224, 3), sides
+print(peak() - before)
+"""
+
+
+def test_very_long_images_take_bounded_memory():
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY.replace("{sides}", repr(SIDES))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) < 100  # MiB; resized whole, the first takes 1,500
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(20, 400), (401, 20), (7, 300), (21, 167), (20, 161)]
+)
+def test_the_middle_of_a_long_image_is_what_the_central_crop_shows(height, width):
+    step = preprocessing.get("resnet", 28)
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (height, width, 3), np.uint8)
+    short = min(height, width)
+    sides = [max(28, round(side * 32 / short)) for side in (height, width)]
+    whole = tf.image.resize(image, sides).numpy()
+    top, left = ((side - 28) // 2 for side in sides)
+    wanted = preprocessing.standardize(
+        whole[top : top + 28, left : left + 28],
+        preprocessing.MEAN_RGB, preprocessing.STDDEV_RGB, scale=255.0,
+    )  # fmt: skip
+    got = step.finish(tf.constant(image), None).numpy()
+    # Rounding moves a side of so many pixels by less than half of one of them.
+    assert np.abs(got - wanted).mean() < 0.2
+    assert np.corrcoef(got.ravel(), np.asarray(wanted).ravel())[0, 1] > 0.95

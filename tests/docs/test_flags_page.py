@@ -5,8 +5,8 @@ import re
 import pytest
 from absl import flags
 
-from neural_alignment import alignments
-from neural_alignment.training import flags as training_flags
+from neural_alignment import alignments, config
+from neural_alignment.config import groups
 from tests.docs.pages import ROOT, quoted, tables
 from tests.parity import rules
 
@@ -44,7 +44,7 @@ ABSL = {"flagfile", "help"}
 
 def ours() -> flags.FlagValues:
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
+    config.define_flags(fv)
     return fv
 
 
@@ -53,7 +53,7 @@ def expanded(cell: str) -> list[str]:
     match = re.fullmatch(r"NAME(?:`(\w+)`)?", cell)
     if not match:
         return quoted(cell)
-    return [name + (match[1] or "") for name in training_flags.coefficient_names()]
+    return [name + (match[1] or "") for name in groups.coefficient_names()]
 
 
 def test_the_original_has_112_flags():

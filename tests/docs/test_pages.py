@@ -6,10 +6,9 @@ import subprocess
 import pytest
 from absl import flags
 
-from neural_alignment import alignments, data, models
+from neural_alignment import alignments, config, data, models
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import space_file
-from neural_alignment.training import flags as training_flags
 from tests.docs.pages import PAGES, README, ROOT, anchors, commands, links, quoted, relative
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -55,7 +54,7 @@ def test_nothing_is_left_to_be_filled_in(page):
 def test_presets_and_rules_exist(page):
     text = page.read_text()
     presets = re.findall(r"--preset[= ]([a-z]\w*)", text)
-    assert set(presets) <= set(training_flags.preset_names())
+    assert set(presets) <= set(config.preset_names())
     spaces = re.findall(r"--space[= ]([a-z]\w*)(?![\w.])", text)
     assert set(spaces) <= set(space_file.names())
     rules = re.findall(r"--alignment[= ]([a-z]\w*)", text)
@@ -89,7 +88,7 @@ def defined(script):
     """The flags that a script defines."""
     fv = flags.FlagValues()
     if script in ("scripts/train.py", "scripts/evaluate.py"):
-        training_flags.define_flags(fv)
+        config.define_flags(fv)
     elif script == "scripts/search.py":
         search_flags.define_flags(fv)
     else:
@@ -107,10 +106,10 @@ def test_flags_of_commands_exist(command):
 def test_commands_parse(command):
     fv = flags.FlagValues()
     if command.script in ("scripts/train.py", "scripts/evaluate.py"):
-        training_flags.define_flags(fv)
-        rest = fv(training_flags.expand_presets([command.script, *command.arguments]))
+        config.define_flags(fv)
+        rest = fv(config.expand([command.script, *command.arguments]))
         assert rest[1:] == []
-        training_flags.validate(fv)
+        config.validate(fv)
     elif command.script == "scripts/search.py":
         search_flags.define_flags(fv)
         rest = fv([command.script, *command.arguments])
@@ -118,7 +117,7 @@ def test_commands_parse(command):
             assert len(rest) == 3
         else:
             assert rest[1:] == []
-            search_flags.plan_from(fv)
+            search_flags.plan_from(search_flags.read(fv))
     else:
         assert (ROOT / command.script).is_file()
 

@@ -2,13 +2,13 @@
 
 from absl import flags
 
-from neural_alignment.training import flags as training_flags
+from neural_alignment import config
 
 
 def parse(*argv):
     """The checked flags of a command line."""
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
-    fv(training_flags.expand_presets(["train.py", *argv]))
-    training_flags.validate(fv)
+    config.define_flags(fv)
+    fv(config.expand(["train.py", *argv]))
+    config.validate(fv)
     return fv

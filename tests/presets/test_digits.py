@@ -7,11 +7,11 @@ import keras
 import pytest
 
 from benchmarks import digits
-from neural_alignment.training import flags as training_flags
+from neural_alignment import config
 from neural_alignment.training import job
 from tests.presets.support import parse
 
-DIGITS = tuple(name for name in training_flags.preset_names() if name.startswith("digits_"))
+DIGITS = tuple(name for name in config.preset_names() if name.startswith("digits_"))
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def shortened(name, workdir, steps=3):
     if fv["delay_epochs"].value:
         more.append(f"--delay_epochs={epochs / steps}")
     fv(["train.py", *more])
-    training_flags.validate(fv)
+    config.validate(fv)
     return fv
 
 

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from neural_alignment.training import flags as training_flags
+from neural_alignment import config
+from neural_alignment.config import presets
 from tests.presets.support import parse
 
-NAMES = training_flags.preset_names()
+NAMES = config.preset_names()
 DIGITS = tuple(name for name in NAMES if name.startswith("digits_"))
 PUBLISHED = tuple(name for name in NAMES if name not in DIGITS)
 
@@ -148,7 +149,7 @@ def test_digits_version_takes_the_preset_s_path(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file(name):
-    text = (training_flags.PRESETS / f"{name}.cfg").read_text()
+    text = (presets.PRESETS / f"{name}.cfg").read_text()
     head, _, flags = text.partition("\n\n")
     for key in ("Source:", "Command:", "Cost:", "Result:"):
         assert f"\n# {key} " in head
@@ -174,7 +175,7 @@ def test_flags_after_a_preset_win_and_those_before_it_do_not():
 
 
 def test_an_unknown_preset_is_refused_with_the_list():
-    with pytest.raises(training_flags.UsageError, match="expected one of activation, backprop"):
+    with pytest.raises(config.UsageError, match="expected one of activation, backprop"):
         parse("--preset=symetric")
 
 
@@ -182,7 +183,7 @@ def test_presets_are_checked_without_tensorflow():
     code = (
         "import sys\n"
         "from tests.presets.support import parse\n"
-        "from neural_alignment.training.flags import preset_names\n"
+        "from neural_alignment.config import preset_names\n"
         "[parse(f'--preset={name}') for name in preset_names()]\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )

@@ -3,28 +3,28 @@
 import pytest
 import tensorflow as tf
 
-from neural_alignment.training import flags as training_flags
-from neural_alignment.training import job
-from neural_alignment.training.loop import Plan
+from neural_alignment import config
+from neural_alignment.config import Plan
+from neural_alignment.training import build
 from tests.presets.support import parse
 
-PUBLISHED = [name for name in training_flags.preset_names() if not name.startswith("digits_")]
+PUBLISHED = [name for name in config.preset_names() if not name.startswith("digits_")]
 STEPS = 10  # an epoch
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_rule(name):
     fv = parse(f"--preset={name}")
-    rule = job.make_rule(fv, STEPS)
+    rule = build.make_rule(config.read(fv), STEPS)
     if name == "backprop":
         assert rule is None
         return
     assert rule.name == fv["alignment"].value
-    assert rule.has_loss == training_flags.has_alignment_loss(fv)
+    assert rule.has_loss == config.read(fv).rule.has_loss
 
 
 def rates(name, of_alignment):
-    rate = job.learning_rate(parse(f"--preset={name}"), STEPS, of_alignment)
+    rate = build.learning_rate(config.read(parse(f"--preset={name}")), STEPS, of_alignment)
     return lambda epoch: float(rate(round(epoch * STEPS))) if callable(rate) else rate
 
 
@@ -72,8 +72,10 @@ def test_the_learning_rates_of_the_events_are_those_of_their_step():
         "--constant_lr=false", "--warmup_epochs=0", "--drops=1", "--use_noisy_global_opt",
     )  # fmt: skip
     plan = Plan(train_batch_size=256, train_epochs=2)
-    trainer = job.make_trainer(fv, job.load_dataset(fv), plan, tf.distribute.get_strategy())
-    named = job.schedules(fv, trainer)
+    settings = config.read(fv)
+    dataset = build.load_dataset(settings)
+    trainer = build.make_trainer(settings, dataset, tf.distribute.get_strategy(), plan)
+    named = build.schedules(settings, trainer)
     assert named["alignment_learning_rate"](0) == 0.001
     optimizer, drop = trainer.step.optimizers[0], trainer.steps_per_epoch
     for step, rate in ((0, 0.02), (drop - 1, 0.02), (drop, 0.002)):

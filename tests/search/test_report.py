@@ -7,12 +7,12 @@ import pytest
 from absl import flags
 from rich.console import Console
 
+from neural_alignment import config
 from neural_alignment.search import plan as plans
 from neural_alignment.search import report, space_file
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.store import Store
 from neural_alignment.search.table import SearchTable
-from neural_alignment.training import flags as train_flags
 from tests.search.support import fake_space, make_plan, record
 
 PNG = b"\x89PNG"
@@ -114,9 +114,9 @@ def test_the_best_settings_train_the_whole_schedule(tmp_path):
     store.append(record(0, 0.9, settings))
     path = report.write_best(plan, store)
     fv = flags.FlagValues()
-    train_flags.define_flags(fv)
+    config.define_flags(fv)
     fv(["train.py", *path.read_text().splitlines()[2:]])
-    train_flags.validate(fv)
+    config.validate(fv)
     assert fv.train_epochs == 2 * 20 + 1 and fv.max_epochs is None and fv.seed == 4
     assert fv.decay_coef == 1e-11 and fv.amp_coef == pytest.approx(1e-10)
     assert fv.use_bias_forward and not fv.activation_forward

@@ -340,5 +340,5 @@ def test_the_script_names_the_flag_that_a_space_gets_wrong(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(fake_space()))
     ended = call(f"--space={path}", f"--searchdir={tmp_path / 'search'}")
-    assert ended.returncode == 1 and "--space" in ended.stderr and "'x'" in ended.stderr
+    assert ended.returncode == 2 and "--space" in ended.stderr and "'x'" in ended.stderr
     assert "Traceback" not in ended.stderr and not (tmp_path / "search").exists()

@@ -26,10 +26,10 @@ _context.set_forkserver_preload(["neural_alignment.training.job", __name__])
 EVENTS = {
     "build": ("neural_alignment.training.job", "make_trainer"),
     "steps": ("neural_alignment.training.loop", "Trainer._chunk"),
-    "validation": ("neural_alignment.training.loop", "Evaluator.__call__"),
-    "row": ("neural_alignment.training.run_directory", "Table.append"),
-    "save": ("neural_alignment.training.checkpoints", "Checkpoints.save"),
-    "manifest": ("neural_alignment.training.checkpoints", "_write_atomically"),
+    "validation": ("neural_alignment.training.evaluate", "Evaluator.__call__"),
+    "row": ("neural_alignment.runs.table", "Table.append"),
+    "save": ("neural_alignment.runs.checkpoints", "Checkpoints.save"),
+    "manifest": ("neural_alignment.runs.checkpoints", "_write_manifest"),
 }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment.training import checkpoints
-from neural_alignment.training.checkpoints import CheckpointError, Checkpoints
+from neural_alignment.runs import checkpoints
+from neural_alignment.runs.checkpoints import CheckpointError, Checkpoints
 
 VALUES = {
     "global_step": np.int64(7),

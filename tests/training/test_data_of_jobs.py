@@ -5,12 +5,12 @@ import shutil
 import pytest
 from absl import flags
 
+from neural_alignment import config
+from neural_alignment.config import UsageError
 from neural_alignment.data.imagenet import ImageNet
-from neural_alignment.training import flags as training_flags
+from neural_alignment.runs.checkpoints import CheckpointError
+from neural_alignment.runs.directory import RunDirectoryError
 from neural_alignment.training import job
-from neural_alignment.training.checkpoints import CheckpointError
-from neural_alignment.training.flags import UsageError
-from neural_alignment.training.run_directory import RunDirectoryError
 from tests.data import jpegs
 
 BATCH = 16
@@ -26,7 +26,7 @@ def digits(tmp_path_factory):
 def _flags(data_dir, workdir, *more):
     """Flags of a run of seconds."""
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
+    config.define_flags(fv)
     fv(["job", "--dataset=imagenet", f"--data_dir={data_dir}", f"--workdir={workdir}",
         "--image_size=16", "--layers_list=8", f"--train_batch_size={BATCH}", "--train_epochs=1",
         *more])  # fmt: skip
@@ -74,10 +74,11 @@ class Workers:
 
 def test_files_that_do_not_divide_are_told_before_a_run_is_begun(digits, tmp_path, monkeypatch):
     fv = _flags(digits, tmp_path / "run", "--train_batch_size=12", "--shard_by=file")
-    dataset = job.load_dataset(fv)
-    job._check_shares(fv, dataset, Workers(2))
+    settings = config.read(fv)
+    dataset = job.load_dataset(settings)
+    job._check_shares(settings, dataset, Workers(2))
     with pytest.raises(UsageError, match="--shard_by=file: Expected 32 training records .*of 3"):
-        job._check_shares(fv, dataset, Workers(3))
+        job._check_shares(settings, dataset, Workers(3))
 
     check = ImageNet.check_shares
     monkeypatch.setattr(ImageNet, "check_shares", lambda self, batch, _: check(self, batch, 3))

@@ -9,9 +9,10 @@ import shutil
 import pytest
 from absl import flags
 
-from neural_alignment.training import checkpoints, job
-from neural_alignment.training import flags as training_flags
-from neural_alignment.training.checkpoints import Checkpoints
+from neural_alignment import config
+from neural_alignment.runs import checkpoints
+from neural_alignment.runs.checkpoints import Checkpoints
+from neural_alignment.training import job
 from tests.training import children
 from tests.training.conftest import FLAGS, STEPS
 
@@ -151,8 +152,8 @@ def test_evaluate_gives_the_numbers_of_the_row(straight, tmp_path):
 
     children.register_models()
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
-    fv(training_flags.with_flags_of_run(["evaluate.py", f"--load_checkpoint={straight}"]))
+    config.define_flags(fv)
+    fv(config.with_flags_of_run(["evaluate.py", f"--load_checkpoint={straight}"]))
     measured = job.evaluate(fv)
     assert {name: repr(value) for name, value in measured.items()} == {
         name: row[name] for name in measured

@@ -9,8 +9,8 @@ import sys
 import pytest
 import tensorflow as tf
 
-from neural_alignment.training import checkpoints
-from neural_alignment.training.checkpoints import Checkpoints
+from neural_alignment.runs import checkpoints
+from neural_alignment.runs.checkpoints import Checkpoints
 from tests.data import jpegs
 from tests.training import children
 from tests.training.children import Signal

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from neural_alignment import layers, optimizers
 from neural_alignment.data.arrays import ArrayDataset
-from neural_alignment.training.checkpoints import CheckpointError
+from neural_alignment.runs.checkpoints import CheckpointError
 from neural_alignment.training.loop import DivergenceError, Evaluator, Plan, Trainer
 from neural_alignment.training.step import Step
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from neural_alignment.training import checkpoints
-from neural_alignment.training.checkpoints import Checkpoints
-from neural_alignment.training.command import INTERRUPTED
+from neural_alignment.exits import INTERRUPTED
+from neural_alignment.runs import checkpoints
+from neural_alignment.runs.checkpoints import Checkpoints
 from tests.training import children
 from tests.training.children import Signal
 from tests.training.conftest import FLAGS, STEPS, TWO_DEVICES

@@ -6,16 +6,20 @@ import pathlib
 
 import pytest
 
-from neural_alignment.training import run_directory
-from neural_alignment.training.run_directory import (
-    RunDirectoryError,
-    Table,
-    check_flags,
-    write_flags,
-)
+from neural_alignment import atomic
+from neural_alignment.config.flags import on_resume
+from neural_alignment.runs import directory
+from neural_alignment.runs.directory import RunDirectoryError, write_flags
+from neural_alignment.runs.table import Table
 
 ROOT = pathlib.Path(__file__).parents[2]
 LINES = {"seed": "--seed=3", "learning_rate": "--learning_rate=0.1", "rescale_lr": "--rescale_lr"}
+
+MAY_CHANGE = sorted(name for name, may in on_resume().items() if may == "any")
+
+
+def check_flags(folder, values):
+    directory.check_flags(folder, values, on_resume(), {"train_epochs": 90.0})
 
 
 def test_same_flags_in_any_order(tmp_path):
@@ -44,7 +48,7 @@ def test_changed_flags_are_refused_with_the_difference(tmp_path, change, said):
     assert shown == [said]
 
 
-@pytest.mark.parametrize("name", sorted(run_directory.MAY_CHANGE))
+@pytest.mark.parametrize("name", MAY_CHANGE)
 def test_flags_that_may_change(tmp_path, name):
     write_flags(tmp_path, LINES | {name: f"--{name}=1"})
     check_flags(tmp_path, LINES | {name: f"--{name}=2"})
@@ -108,7 +112,7 @@ def test_no_space_left(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(run_directory.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(RunDirectoryError, match="metrics.csv: No space left.*Make space"):
         table.append(rows(8))
     assert path.read_text() == before

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from neural_alignment.training import flags as training_flags
+from neural_alignment import config as job_config
 from neural_alignment.training import job, strategy
 from tests.training import children
 
@@ -215,8 +215,9 @@ class Devices:
 )
 def test_flags_that_do_not_go_with_so_many_devices(given, message):
     fv = flags.FlagValues()
-    training_flags.define_flags(fv)
+    job_config.define_flags(fv)
     fv(["train", *given])
-    job._check_devices(fv, Devices(1))
-    with pytest.raises(training_flags.UsageError, match=message):
-        job._check_devices(fv, Devices(8))
+    settings = job_config.read(fv)
+    job._check_devices(settings, Devices(1))
+    with pytest.raises(job_config.UsageError, match=message):
+        job._check_devices(settings, Devices(8))

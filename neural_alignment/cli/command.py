@@ -1,0 +1,155 @@
+"""What a script does with a job: flags in, one call, messages and exit codes out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from neural_alignment import config
+from neural_alignment.cli import environment
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config import Settings, UsageError
+from neural_alignment.config.flags import sections
+from neural_alignment.config.modules import import_modules
+from neural_alignment.config.presets import values
+from neural_alignment.exits import DONE, FAILED, INTERRUPTED, USAGE
+from neural_alignment.messages import one_line
+
+
+def program(job_name: str) -> Program:
+    """The script that runs a job.
+
+    Args:
+        job_name: "train" or "evaluate".
+    """
+    usage = {
+        "train": "usage: python scripts/train.py [--preset=NAME] [--FLAG=VALUE ...]",
+        "evaluate": "usage: python scripts/evaluate.py --load_checkpoint=RUN [--FLAG=VALUE ...]",
+    }
+    about = {
+        "train": "Trains a model with a learning rule. The same command again resumes the run.",
+        "evaluate": "Validates a run's newest checkpoint, or another, with the run's own flags; "
+        "flags of the command line win.",
+    }
+    return Program(
+        usage=usage[job_name],
+        about=about[job_name],
+        define=config.define_flags,
+        sections=sections,
+        page="docs/flags.md",
+    )
+
+
+def run(job_name: str, argv: Sequence[str] | None = None) -> int:
+    """Runs a job, with errors that a user can act on as one message each.
+
+    Args:
+        job_name: "train" or "evaluate".
+        argv: the command line, the script's name first; None: this process's.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 75 interrupted and saved.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout() as output:
+        try:
+            expanded = config.with_flags_of_run(argv) if job_name == "evaluate" else None
+            expanded = config.expand(argv) if expanded is None else expanded
+            modules = values(expanded, "import")
+            if modules:
+                environment.prepare()
+                with environment.without_notes():
+                    import_modules(modules)
+            if asked := wants_help(argv):
+                sys.stdout.write(help_text(program(job_name), full=asked == "full"))
+                return DONE
+            settings = _settings(job_name, expanded)
+            environment.prepare()
+            environment.import_tensorflow()
+        except UsageError as error:
+            return _say(error, USAGE)
+        except environment.UnusableError as error:
+            return _say(error, FAILED)
+        code = _run(job_name, settings)
+        output.flush()
+        # What a run has to say is in its directory; a validation says it here alone.
+        return FAILED if output.lost and job_name == "evaluate" and code == DONE else code
+
+
+def _settings(job_name: str, argv: Sequence[str]) -> Settings:
+    fv, rest = parse(program(job_name), argv)
+    if rest:
+        raise UsageError(f"expected flags only. Received: {rest[0]!r}")
+    settings = config.validate(fv)
+    if job_name == "evaluate" and settings.run.load_checkpoint is None:
+        raise UsageError(
+            "--load_checkpoint: expected a run directory or a checkpoint. Received: none"
+        )
+    return settings
+
+
+def _run(job_name: str, settings: Settings) -> int:
+    with environment.without_notes():
+        from neural_alignment.training import job
+    from neural_alignment.training.signals import interrupt_on_stop_signals
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for library in ("tensorflow", "absl", "jax", "h5py"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    interrupt_on_stop_signals()  # outside of steps
+    try:
+        _split_cpu(settings.devices.logical_cpus)
+        getattr(job, job_name)(settings)
+    except KeyboardInterrupt:
+        return _say("interrupted between steps. Run the same command again to go on.", INTERRUPTED)
+    except Exception as error:
+        return _failed(error)
+    return DONE
+
+
+def _failed(error: Exception) -> int:
+    """Says what a job raised; what nobody foresaw goes on, with its traceback."""
+    import tensorflow as tf
+
+    from neural_alignment.data.imagenet import describe_error
+    from neural_alignment.lock import LockedError
+    from neural_alignment.runs.checkpoints import CheckpointError
+    from neural_alignment.runs.directory import RunDirectoryError
+    from neural_alignment.training.divergence import DivergenceError
+    from neural_alignment.training.loop import InterruptedRun
+    from neural_alignment.training.strategy import DeviceError
+
+    known = (CheckpointError, DeviceError, DivergenceError, LockedError, RunDirectoryError)
+    if isinstance(error, UsageError):
+        return _say(error, USAGE)
+    if isinstance(error, InterruptedRun):
+        return _say(f"{error}. Run the same command again to go on.", INTERRUPTED)
+    if isinstance(error, known):
+        return _say(error, FAILED)
+    if isinstance(error, OSError):
+        return _say(one_line(error), FAILED)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return _say(
+            f"out of memory: {one_line(error)}. Lower --train_batch_size or --eval_batch_size, or "
+            "give a --minibatch_size.",
+            FAILED,
+        )
+    if isinstance(error, tf.errors.OpError):
+        told = describe_error(error) or f"{type(error).__name__}: {one_line(error)}"
+        return _say(told, FAILED)
+    raise error
+
+
+def _split_cpu(parts: int | None) -> None:
+    if parts is not None:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        configuration = [tf.config.LogicalDeviceConfiguration()] * parts
+        tf.config.set_logical_device_configuration(cpu, configuration)
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"{'' if code == INTERRUPTED else 'error: '}{message}\n")
+    return code

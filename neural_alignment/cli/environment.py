@@ -1,0 +1,207 @@
+"""The process before a job: Keras's back end, TensorFlow's start-up lines, a closed stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from neural_alignment import require_tensorflow
+from neural_alignment.messages import one_line
+
+# What TensorFlow and its libraries say of themselves when they start: notes and warnings.
+_NOTE = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog"
+    r"|[IWE]\d{4} \d\d:\d\d:\d\d"
+    r"|[IWE]0000 00:00:"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
+    r"|To enable the following instructions:"
+)
+
+
+class UnusableError(RuntimeError):
+    """A TensorFlow or a Keras that no job can run on."""
+
+
+def prepare() -> None:
+    """Makes Keras take TensorFlow, and TensorFlow silent; before either is imported.
+
+    Raises:
+        UnusableError: KERAS_BACKEND names another back end, Keras runs on one already, or
+            TensorFlow is not installed.
+    """
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if "keras" in sys.modules and hasattr(sys.modules["keras"], "config"):
+        chosen = sys.modules["keras"].config.backend()
+    if chosen != "tensorflow":
+        raise UnusableError(
+            "Expected Keras on TensorFlow, whose strategies and checkpoints the scripts use. "
+            f"Received: KERAS_BACKEND={chosen}. Unset it, or set KERAS_BACKEND=tensorflow."
+        )
+    os.environ["KERAS_BACKEND"] = chosen  # keras.json may say another
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        require_tensorflow()
+    except ImportError as error:
+        raise UnusableError(str(error)) from error
+
+
+def check_import() -> None:
+    """Sees in a process of its own whether TensorFlow and Keras can be imported.
+
+    Raises:
+        UnusableError: one of them cannot.
+    """
+    code = "from neural_alignment.cli import environment; environment.import_or_exit()"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if tried.returncode:
+        raise UnusableError(last_line(tried.stderr) or f"exit code {tried.returncode}")
+
+
+def import_or_exit() -> None:
+    """`import_tensorflow`; what is wrong is the process's last line."""
+    try:
+        prepare()
+        import_tensorflow()
+    except UnusableError as error:
+        sys.exit(str(error))
+
+
+def last_line(text: str) -> str:
+    """The last line that says anything."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and Keras without their start-up lines.
+
+    Raises:
+        UnusableError: one of them cannot be imported.
+    """
+    for name in ("tensorflow", "keras"):
+        try:
+            with without_notes():
+                importlib.import_module(name)
+        except Exception as error:  # a build may fail in many ways
+            raise UnusableError(
+                f"Expected {name} to be importable. Received: {type(error).__name__}: "
+                f"{one_line(error)}. Install a build for this machine: "
+                'pip install --force-reinstall "neural-alignment[cpu]" (or [gpu], [tpu]).'
+            ) from error
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Leaves out what libraries, C++ among them, say of themselves on stderr meanwhile."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):  # they were asked for
+        os.close(kept)
+        yield
+        return
+    _flush(sys.stderr)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            _flush(sys.stderr)
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines = file.read().decode(errors="replace").splitlines()
+            say("".join(f"{line}\n" for line in lines if not _NOTE.match(line)))
+
+
+def say(text: str) -> None:
+    """Writes to stderr, if anybody is there."""
+    if text and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _flush(stream: Any) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+class Output(io.TextIOBase):
+    """stdout that may be closed at any time: says so once on stderr, and what follows is dropped.
+
+    Args:
+        stream: the real one; None where it was closed from the start.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.lost = False
+
+    def write(self, text: str) -> int:
+        if self._stream is None:
+            self._lose("it was closed")
+        elif not self.lost:
+            try:
+                return self._stream.write(text)
+            except (OSError, ValueError) as error:
+                self._lose(one_line(error))
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None and not self.lost:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(one_line(error))
+
+    def isatty(self) -> bool:
+        return self._stream is not None and not self.lost and self._stream.isatty()
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise io.UnsupportedOperation("stdout is closed")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def _lose(self, reason: str) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        say(f"stdout cannot be written to ({reason}): going on without it.\n")
+        # What is still in its buffer must not fail again when the process ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+
+
+@contextlib.contextmanager
+def guarded_stdout() -> Iterator[Output]:
+    """Puts an `Output` in the place of stdout, and nothing else on a stream's number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or the next file that is opened would get what is printed
+            os.open(os.devnull, os.O_RDWR)
+    before, output = sys.stdout, Output(sys.stdout)
+    sys.stdout = output
+    try:
+        yield output
+    finally:
+        output.flush()
+        sys.stdout = before

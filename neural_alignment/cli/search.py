@@ -1,0 +1,191 @@
+"""`scripts/search.py`: a search from its flags, or the report of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from neural_alignment import config
+from neural_alignment.cli import environment, train
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config.modules import import_modules
+from neural_alignment.config.options import UsageError, expand_path
+from neural_alignment.config.presets import values
+from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.lock import FileLock, LockedError
+from neural_alignment.messages import one_line
+from neural_alignment.search import devices
+from neural_alignment.search import flags as search_flags
+from neural_alignment.search import plan as plans
+from neural_alignment.search.flags import Search
+from neural_alignment.search.forkserver import ForkServer
+from neural_alignment.search.plan import Plan
+from neural_alignment.search.processes import Launcher, ScriptLauncher
+from neural_alignment.search.store import Store, StoreError
+from neural_alignment.search.trial import Interrupted
+
+# All that a training job imports; none of it starts TensorFlow's runtime, which does not survive a
+# fork.
+_PRELOADED = ("neural_alignment.training.job",)
+_PROGRAM = Program(
+    usage="usage: python scripts/search.py --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
+    "       python scripts/search.py report DIR",
+    about="Searches training settings, trial by trial, or reports on a search ([K] appendix B.1).",
+    define=search_flags.define_flags,
+    sections=search_flags.sections,
+    page="docs/search.md",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what a command line asks for; may be called again in the same process.
+
+    Args:
+        argv: the command line, the script's name first; None: this process's.
+
+    Returns:
+        The exit code: 0; 1 for an error or a search without a score; 2 for wrong usage; 128 + the
+        signal's number for a search that was told to stop.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout():
+        try:
+            return _main(argv)
+        except UsageError as error:
+            return _say(f"error: {error}", USAGE)
+        except Interrupted as interrupted:
+            return _say(interrupted, 128 + interrupted.number)
+        except KeyboardInterrupt:  # before or after the trials
+            return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
+        except OSError as error:
+            return _say(f"error: {one_line(error)}", FAILED)
+        except (LockedError, StoreError, RuntimeError) as error:
+            return _say(f"error: {error}", FAILED)
+
+
+def _main(argv: Sequence[str]) -> int:
+    expanded = config.expand(argv)
+    if modules := values(expanded, "import"):
+        environment.prepare()
+        with environment.without_notes():
+            import_modules(modules)
+    if asked := wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=asked == "full"))
+        return DONE
+    fv, rest = parse(_PROGRAM, expanded)
+    if rest[:1] == ["report"]:
+        if len(rest) != 2:
+            raise UsageError(f"expected one directory: report DIR. Received: {len(rest) - 1}")
+        return _report(Path(_path(rest[1])))
+    if rest:
+        raise UsageError(f"expected flags, or report DIR. Received: {' '.join(rest)!r}")
+    search = search_flags.read(fv)
+    plan = search_flags.plan_from(search)
+    search_flags.check_trials(plan, own_script=search.train_script is not None)
+    if search.train_script is None:
+        environment.prepare()
+    return _search(search, plan, _script(search, argv[0]))
+
+
+def _path(text: str) -> str:
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise UsageError(f"report: {error}") from None
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"{message}\n")
+    return code
+
+
+def _script(search: Search, this: str) -> Path:
+    """The training script: the user's, the one beside this one, or the package's own."""
+    beside = Path(this).with_name("train.py")
+    own = search.train_script or (beside if beside.is_file() else train.__file__)
+    return Path(own).resolve()
+
+
+def _search(search: Search, plan: Plan, script: Path) -> int:
+    from rich.console import Console
+
+    from neural_alignment.search import report
+    from neural_alignment.search.table import SearchTable
+
+    if search.spark and importlib.util.find_spec("pyspark") is None:
+        raise RuntimeError(
+            f"Expected pyspark for --spark={search.spark}. Received: it is not installed. Install "
+            'it with pip install "neural-alignment[spark]".'
+        )
+    console = Console()
+    store = Store(Path(search.searchdir))
+    plans.check(store, plan)
+    store.create()
+    with FileLock(store.directory / "search.lock", "searchdir") as lock:
+        if lock.dead_holder:
+            console.print(f"Taking over from a search that died (pid {lock.dead_holder}).")
+        store.read()
+        if store.damage:
+            console.print(f"{store.damage} Its trial is recovered from its own file.")
+        parallel = search.at_a_time
+        with SearchTable(plan.space, search.trials, parallel, console) as table:
+            run = _runner(search, plan, store, script, table.update)
+            run(search.trials)
+        best = report.write_best(plan, store)
+        report.show(plan, store, console)
+    if best is None:
+        console.print(f"No trial succeeded; the trials' output is in {store.trials_directory}.")
+        return 1
+    console.print(f"Best settings: {best} (scripts/train.py --flagfile={best})", soft_wrap=True)
+    return 0
+
+
+def _runner(
+    search: Search, plan: Plan, store: Store, script: Path, display: Callable
+) -> Callable[[int], None]:
+    """What runs the trials: this machine, or a Spark cluster."""
+    parallel = search.at_a_time
+    if search.spark:
+        from neural_alignment.search.spark import SparkRunner
+
+        return SparkRunner(
+            store, plan, script, search.spark, parallel, search.time_limit, display
+        ).run
+    slots = devices.assign(search.devices, search.tpu_names, parallel)
+    # Its imports go on while this process imports hyperopt.
+    launcher = _launcher(search, store, devices.thread_share(parallel))
+    from neural_alignment.search.runner import Runner
+
+    return Runner(store, plan, script, launcher, slots, search.time_limit, display).run
+
+
+def _launcher(search: Search, store: Store, variables: Mapping[str, str]) -> Launcher:
+    preload = search.preload
+    if preload is None:
+        # A fork cannot use CUDA that its parent has begun to use; where there is a GPU or a TPU, a
+        # trial takes so long that seconds do not matter.
+        uses_gpu = devices.has_gpu() and set(search.devices) != {"cpu"}
+        preload = not (uses_gpu or search.tpu_names or search.train_script)
+    if preload:
+        return ForkServer(_PRELOADED, variables, store.directory / "preload.log")
+    if search.train_script is None:
+        environment.check_import()
+    return ScriptLauncher()
+
+
+def _report(directory: Path) -> int:
+    from rich.console import Console
+
+    from neural_alignment.search import report
+
+    console = Console()
+    store = Store(directory)
+    plan = plans.load(store)
+    store.read()
+    report.show(plan, store, console)
+    for path in report.plot(plan, store):
+        console.print(str(path), soft_wrap=True, highlight=False)
+    return 0

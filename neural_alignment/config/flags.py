@@ -1,0 +1,240 @@
+"""The flags of a training job: made from the settings, read back into them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from absl import flags
+
+from neural_alignment import alignments
+from neural_alignment.config import groups
+from neural_alignment.config.options import (
+    Parser,
+    Setting,
+    define,
+    define_group,
+    option,
+    read_group,
+    settings_of,
+)
+
+# Before a flag's name; the two learning rates have the same settings.
+_GROUPS: tuple[tuple[str, type, str], ...] = (
+    ("run", groups.Run, ""),
+    ("plan", groups.Plan, ""),
+    ("data", groups.Data, ""),
+    ("model", groups.Model, ""),
+    ("optimizers", groups.Optimizers, ""),
+    ("rate", groups.LearningRate, ""),
+    ("alignment_rate", groups.AlignmentLearningRate, "alignment_"),
+    ("timing", groups.Timing, ""),
+    ("devices", groups.Devices, ""),
+)
+DATA_FLAGS = tuple(s.flag for s in settings_of(groups.Data) if s.flag != "dataset")
+MODEL_FLAGS = tuple(s.flag for s in settings_of(groups.Model) if s.flag != "model")
+BIAS_OPTIONS = ("use_bias_forward", "use_bias_backward")
+_MAIN_RULE_FLAGS = ("decay_coef", "sparse_coef", "null_coef", "self_coef", "amp_coef")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """The learning rule.
+
+    Args:
+        name: of the rule; "backprop" is none.
+        options: those of its options that were given.
+        schedules: coefficient to its schedule, those of every rule.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    schedules: Mapping[str, groups.CoefficientSchedule]
+
+    def make(self, **more: Any) -> alignments.Alignment | None:
+        """The rule, its coefficients as numbers; None is backpropagation.
+
+        Args:
+            **more: options that have another default here.
+        """
+        if self.name == "backprop":
+            return None
+        return alignments.rule(self.name)(**{**more, **self.options})
+
+    @functools.cached_property
+    def has_loss(self) -> bool:
+        """Whether it has a layer-wise loss, and a coefficient of it is ever other than 0."""
+        made = self.make()
+        # Of the schedules only a linear one grows from 0.
+        return made is not None and (
+            made.has_loss
+            or any(
+                schedule.schedule_type == "linear" and name in made.option_names()
+                for name, schedule in self.schedules.items()
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that a job is made from.
+
+    Args:
+        given: the flags that are not at their defaults, in order, and their values.
+    """
+
+    run: groups.Run
+    plan: groups.Plan
+    data: groups.Data
+    model: groups.Model
+    rule: Rule
+    optimizers: groups.Optimizers
+    rate: groups.LearningRate
+    alignment_rate: groups.AlignmentLearningRate
+    timing: groups.Timing
+    devices: groups.Devices
+    given: Mapping[str, Any]
+
+
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines every flag of a training job.
+
+    Args:
+        flag_values: where to define them.
+    """
+    for _, group, prefix in _GROUPS:
+        define_group(group, flag_values, prefix)
+    for setting in _rule_settings():
+        define(setting.flag, setting.parser, setting.default, setting.help, flag_values)
+
+
+def read(fv: flags.FlagValues) -> Settings:
+    """The settings that flags say; combinations are not checked.
+
+    Args:
+        fv: parsed flags.
+
+    Returns:
+        The settings.
+    """
+    names = [setting.flag for _, settings in sections() for setting in settings]
+    options = {name: fv[name].value for name in groups.rule_options()}
+    return Settings(
+        **{name: read_group(group, fv, prefix) for name, group, prefix in _GROUPS},
+        rule=Rule(
+            name=fv["alignment"].value or "backprop",
+            options={name: value for name, value in options.items() if value is not None},
+            schedules={
+                name: read_group(groups.CoefficientSchedule, fv, f"{name}_")
+                for name in groups.coefficient_names()
+            },
+        ),
+        given={name: fv[name].value for name in names if fv[name].value != fv[name].default},
+    )
+
+
+def flag_lines(settings: Settings) -> dict[str, str]:
+    """The flags that are not at their defaults, as lines of a flagfile.
+
+    Args:
+        settings: of the job.
+
+    Returns:
+        Flag name to line.
+    """
+    return {name: f"--{name}={_text(value)}" for name, value in settings.given.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def sections() -> Iterator[tuple[str, tuple[Setting, ...]]]:
+    """The flags by section, for `--help`: titles and settings."""
+    titles = {
+        "run": "Run",
+        "plan": "Training",
+        "data": "Data",
+        "model": "Network",
+        "optimizers": "Optimizers",
+        "rate": "Learning rate of the loss",
+        "alignment_rate": "Learning rate of the alignment loss",
+        "timing": "Timing of the two losses",
+        "devices": "Devices",
+    }
+    for name, group, prefix in _GROUPS:
+        yield titles[name], settings_of(group, prefix)
+        if name == "model":
+            yield "Learning rule", _rule_settings()
+
+
+def on_resume() -> dict[str, str]:
+    """What a resumed run may do with a flag: "same", "more" or "any"; by flag."""
+    return {
+        setting.flag: setting.field.metadata.get("on_resume", "same")
+        for _, settings in sections()
+        for setting in settings
+    }
+
+
+def default_of(flag: str) -> Any:
+    """A flag's default.
+
+    Args:
+        flag: its name.
+    """
+    return next(s.default for _, section in sections() for s in section if s.flag == flag)
+
+
+def _rule_settings() -> tuple[Setting, ...]:
+    """The rule's flags: its name, every option of every rule, and the coefficients' schedules."""
+    found = [_setting("alignment", str, "learning rule", _rules, main=True)]
+    for option_name, field in groups.rule_options().items():
+        default = "the rule's"
+        if option_name in BIAS_OPTIONS:
+            default = "here yes"
+        found.append(
+            _setting(
+                option_name,
+                _kind(option_name, field),
+                f"{field.metadata['help']} (default: {default})",
+                field.metadata["choices"],
+                main=option_name in _MAIN_RULE_FLAGS,
+            )
+        )
+        if option_name.endswith("_coef"):
+            found += _schedule_settings(option_name)
+    return tuple(found)
+
+
+def _rules() -> tuple[str, ...]:
+    return ("backprop", *alignments.names())
+
+
+def _schedule_settings(coefficient: str) -> Iterator[Setting]:
+    for setting in settings_of(groups.CoefficientSchedule, f"{coefficient}_"):
+        metadata = dict(setting.field.metadata)
+        metadata["help"] = f"{coefficient}: {metadata['help']}"
+        yield _made(setting.flag, setting.parser.kind, metadata)
+
+
+def _kind(name: str, field: dataclasses.Field) -> Any:
+    if name.endswith("_coef") or type(field.default) is float:
+        return float
+    return bool if isinstance(field.default, bool) else str
+
+
+def _setting(
+    flag: str, kind: Any, help_text: str, choices: Any = (), main: bool = False
+) -> Setting:
+    return _made(flag, kind, option(None, help_text, choices or (), main=main).metadata)
+
+
+def _made(flag: str, kind: Any, metadata: Mapping[str, Any]) -> Setting:
+    field = dataclasses.field(default=metadata["by_flag"], metadata=metadata)
+    field.name = flag
+    return Setting(field, flag, Parser(kind, False, metadata))

@@ -1,0 +1,83 @@
+"""Which layers send the error below through a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from neural_alignment.layers import keras_private, table
+
+
+def kernels_in(
+    layer: keras.layers.Layer, skipped: Callable[[keras.layers.Layer], bool]
+) -> list[keras.layers.Layer]:
+    """The layers, a layer itself or inside it, that send the error below through a kernel.
+
+    Args:
+        layer: any.
+        skipped: whether to leave out a layer and all it holds.
+
+    Returns:
+        Layers, each once, in the order of `layer`.
+    """
+    if skipped(layer):
+        return []
+    found = [layer] if has_kernel(layer) else []
+    for part in keras_private.sublayers(layer):
+        found += [inner for inner in kernels_in(part, skipped) if inner not in found]
+    return found
+
+
+def has_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether a layer has a kernel of its own: a trained weight that the error is multiplied with.
+
+    A weight that is one factor or summand an element is none: a norm's scale, PReLU's slopes,
+    positions that are added. An Embedding sends no error below.
+
+    Args:
+        layer: built.
+
+    Returns:
+        Whether the layer's rule, if it had one, would matter.
+    """
+    if table.class_with_rule(type(layer)) is not None:
+        return True
+    if type(layer) is keras.layers.Embedding:
+        return False
+    shapes = _shapes(layer)
+    return any(
+        weight.name.endswith("kernel") or not _is_elementwise(tuple(weight.shape), *shapes)
+        for weight in keras_private.made_trainable(layer)
+        if len(weight.shape) > 1
+    )
+
+
+def _shapes(layer: keras.layers.Layer) -> tuple[list[Sequence], list[Sequence]]:
+    """The shapes of a layer's inputs and outputs without the batch, where they are known."""
+    found = []
+    for side in ("input", "output"):
+        try:
+            tensors = keras.tree.flatten(getattr(layer, side))
+        except (AttributeError, ValueError):  # called by another layer only
+            tensors = []
+        found.append([tensor.shape[1:] for tensor in tensors])
+    return found[0], found[1]
+
+
+def _is_elementwise(
+    weight: tuple[int, ...], inputs: list[Sequence], outputs: list[Sequence]
+) -> bool:
+    while weight and weight[0] == 1:
+        weight = weight[1:]
+    if not any(_broadcasts(weight, shape) for shape in outputs):
+        return False
+    # A kernel begins with the input's features; it may still look like the output by chance.
+    begins = any(weight and shape and weight[0] == shape[-1] for shape in inputs)
+    return any(_broadcasts(weight, shape) for shape in inputs) or not begins
+
+
+def _broadcasts(weight: tuple[int, ...], shape: Sequence) -> bool:
+    return len(weight) <= len(shape) and all(
+        size in (1, of) for size, of in zip(reversed(weight), reversed(shape), strict=False)
+    )

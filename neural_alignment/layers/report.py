@@ -1,0 +1,76 @@
+"""Says, layer by layer, how the error goes back through a model."""
+
+from __future__ import annotations
+
+import collections
+import sys
+
+import keras
+from absl import logging
+
+from neural_alignment.layers import keras_private, kernels, parts
+from neural_alignment.layers.aligned import Aligned
+
+_HEAD = ("layer", "class", "error goes back by")
+
+
+def conversion_report(model: keras.Model) -> str:
+    """How the error goes back through each layer of a model, such as `align` or `strip` return.
+
+    A line a layer, indented inside nested models: its name, its class, and its rule, or "backprop"
+    where it has a kernel and no rule, or a dash where it has no kernel. Of a layer that holds
+    others and is none of Keras's models, the line says what those do.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        A table, under a line of counts.
+    """
+    rows: list[tuple[str, ...]] = []
+    counts: collections.Counter[str] = collections.Counter()
+    seen: set[int] = set()
+
+    def visit(layer: keras.layers.Layer, depth: int) -> None:
+        opened = parts.is_graph(layer) or parts.is_opened(layer)
+        known = id(layer) in seen
+        seen.add(id(layer))
+        rules = [] if opened or known else _rules(layer)
+        counts.update(rules)
+        how = "the same layer as above" if known else ", ".join(dict.fromkeys(rules)) or "-"
+        rows.append(("  " * depth + layer.name, type(layer).__name__, "" if opened else how))
+        for inner in keras_private.sublayers(layer) if opened and not known else []:
+            if not isinstance(inner, keras.layers.InputLayer):
+                visit(inner, depth + 1)
+
+    for layer in keras_private.sublayers(model):
+        if not isinstance(layer, keras.layers.InputLayer):
+            visit(layer, 0)
+    told = ", ".join(f"{number} by {rule}" for rule, number in counts.items()) or "none"
+    return f"Model {model.name!r}, layers with a kernel: {told}\n" + _table([_HEAD, *rows])
+
+
+def show(text: str) -> None:
+    """Shows a text where Keras shows its summaries: on standard output, or in the log."""
+    if keras.config.is_interactive_logging_enabled():
+        sys.stdout.write(text + "\n")
+    else:
+        logging.info(text)
+
+
+def _rules(layer: keras.layers.Layer) -> list[str]:
+    """The rule of a layer's kernel, or of each layer with one inside it."""
+    if isinstance(layer, Aligned) and layer.alignment is not None:
+        return [layer.alignment.name]
+    found = kernels.kernels_in(layer, lambda part: False)
+    return [
+        part.alignment.name if isinstance(part, Aligned) and part.alignment else "backprop"
+        for part in found
+    ]
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {cls:<{widths[1]}}  {how}".rstrip() for name, cls, how in rows
+    )

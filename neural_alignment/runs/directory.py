@@ -1,0 +1,87 @@
+"""The run directory: what makes a folder one, and the flags that a run was started with."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+from neural_alignment import atomic
+
+
+class RunDirectoryError(RuntimeError):
+    """A run directory of a run with other flags, or that cannot be read or written."""
+
+
+def cannot_write(error: OSError) -> RunDirectoryError:
+    """What to say of a file of the run directory that could not be written."""
+    return RunDirectoryError(
+        f"could not write {error.filename}: {error.strerror}. What it held is still there. Make "
+        "space or check the folder, then run the same command again."
+    )
+
+
+def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
+    """Writes `flags.cfg`, a flagfile that repeats the run in another run directory.
+
+    A preset is named in a comment: all that it set is there already.
+
+    Args:
+        folder: the run directory.
+        values: flag name to its line in a flagfile.
+
+    Raises:
+        RunDirectoryError: it could not be written, because there is no space left, say.
+    """
+    preset = [f"# {values['preset']}"] if "preset" in values else []
+    lines = [line for name, line in sorted(values.items()) if name not in ("workdir", "preset")]
+    try:
+        atomic.write_text(folder / "flags.cfg", "".join(f"{line}\n" for line in preset + lines))
+    except OSError as error:
+        raise cannot_write(error) from error
+
+
+def check_flags(
+    folder: pathlib.Path,
+    values: Mapping[str, str],
+    on_resume: Mapping[str, str],
+    defaults: Mapping[str, float],
+) -> None:
+    """Refuses to resume a run with flags that would make another run of it.
+
+    Args:
+        folder: the run directory.
+        values: flag name to its line in a flagfile, those at their defaults left out.
+        on_resume: flag name to what may become of it: "same", "more" or "any".
+        defaults: of the flags that may become more.
+
+    Raises:
+        RunDirectoryError: names every flag that differs, and both values.
+    """
+    path = folder / "flags.cfg"
+    if not path.exists():
+        return
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    before = {_flag_name(line): line for line in lines if line and not line.startswith("#")}
+    differences = []
+    for name in sorted(set(before) | set(values)):
+        old, new, may = before.get(name), values.get(name), on_resume.get(name, "same")
+        if old == new or may == "any" or (may == "more" and _grows(old, new, defaults[name])):
+            continue
+        differences.append(f"  was {old or f'--{name} not given'}, now {new or 'not given'}")
+    if differences:
+        raise RunDirectoryError(
+            f"{folder} holds a run with other flags:\n"
+            + "\n".join(differences)
+            + "\nGive the flags it was started with, or another --workdir."
+        )
+
+
+def _grows(old: str | None, new: str | None, default: float) -> bool:
+    def epochs(line: str | None) -> float:
+        return default if line is None else float(line.partition("=")[2])
+
+    return epochs(new) >= epochs(old)
+
+
+def _flag_name(line: str) -> str:
+    return line.strip().removeprefix("--").partition("=")[0]

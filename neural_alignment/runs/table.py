@@ -1,0 +1,78 @@
+"""A run's tables: CSV files whose rows belong to epochs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from neural_alignment import atomic
+from neural_alignment.runs.directory import RunDirectoryError, cannot_write
+
+METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_top1", "val_top5")
+LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
+
+
+class Table:
+    """A CSV file whose rows belong to epochs; rewritten whole and moved into place at each change.
+
+    Args:
+        path: of the file.
+        columns: its header; "epoch" and "global_step" among them.
+
+    Raises:
+        RunDirectoryError: the file is no such table.
+    """
+
+    def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self._columns = tuple(columns)
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = [dict(row) for row in csv.DictReader(file)]
+        for row in self.rows:
+            if set(row) != set(self._columns) or not (row["global_step"] or "").isdigit():
+                raise RunDirectoryError(
+                    f"Expected a table with the columns {', '.join(columns)} in {path}. "
+                    f"Received the row: {row}. Put the file back as it was, or give another "
+                    "--workdir."
+                )
+
+    def truncate(self, step: int, every: int = 1) -> None:
+        """Drops the rows that a resumed run writes again.
+
+        Args:
+            step: rows of later steps go.
+            every: so do rows whose step is not a multiple of it.
+        """
+        self.rows = [
+            row
+            for row in self.rows
+            if int(row["global_step"]) <= step and int(row["global_step"]) % every == 0
+        ]
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows and writes the file.
+
+        Args:
+            rows: a value for each column; floats are written with every digit.
+
+        Raises:
+            RunDirectoryError: it could not be written, because there is no space left, say.
+        """
+        self.rows += [{name: _text(row[name]) for name in self._columns} for row in rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        try:
+            atomic.write_text(self.path, text.getvalue())
+        except OSError as error:
+            raise cannot_write(error) from error
+
+
+def _text(value: Any) -> str:
+    return repr(float(value)) if isinstance(value, float) else str(value)

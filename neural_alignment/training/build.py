@@ -1,0 +1,280 @@
+"""What a job is made of, from its settings: data set, rule, model, optimizers, step, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from neural_alignment import alignments, data, models, optimizers
+from neural_alignment.config import Plan, Settings, UsageError
+from neural_alignment.config.flags import BIAS_OPTIONS, DATA_FLAGS, MODEL_FLAGS
+from neural_alignment.layers import aligned_layers
+from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line
+from neural_alignment.optimizers import rate_scheduler
+from neural_alignment.training.loop import Trainer
+from neural_alignment.training.step import Step
+from neural_alignment.training.strategy import compiles_itself
+
+
+def load_dataset(settings: Settings, to_train: bool = True) -> data.Dataset:
+    """The data set of `--dataset`, checked.
+
+    Args:
+        settings: of the job.
+        to_train: False: validation alone is wanted, and of data in files nothing else need be
+            there.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: data that are not there, damaged or not what they should be, or
+            a batch larger than the data set.
+        OSError: storage that failed.
+    """
+    name = settings.data.dataset
+    given = _given(settings.data, DATA_FLAGS)
+    if not to_train and "splits" in data.options(name):
+        given["splits"] = ("validation",)
+    try:
+        dataset = data.get(name, **given)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(f"--dataset={name}: {error}") from error
+    except tf.errors.OpError as error:  # what tf.io.gfile raises; never a worker's loss
+        where = given.get("data_dir")
+        flag = f"--dataset={name}" if where is None else f"--data_dir={where}"
+        raise OSError(
+            f"{flag}: Expected storage that can be read. Received: {type(error).__name__}, "
+            f"{one_line(error)}. See that the path is right, and that this machine reaches it and "
+            "may read it."
+        ) from error
+    if not to_train:
+        return dataset
+    try:
+        dataset.steps_per_epoch(settings.plan.train_batch_size)
+    except ValueError as error:
+        raise UsageError(f"--train_batch_size: {error}") from error
+    return dataset
+
+
+def _given(group: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(group, name) for name in names if getattr(group, name) is not None}
+
+
+def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment | None:
+    """The learning rule, with its coefficients' schedules.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+
+    Returns:
+        The rule; None is backpropagation.
+    """
+    if settings.rule.name == "backprop":
+        return None
+    known = alignments.rule(settings.rule.name).option_names()
+    made = settings.rule.make(**{bias: True for bias in BIAS_OPTIONS if bias in known})
+    scheduled = {
+        name: rate_scheduler.Coefficient(
+            value=getattr(made, name),
+            steps_per_epoch=steps_per_epoch,
+            train_epochs=settings.plan.train_epochs,
+            start=schedule.start,
+            stop=schedule.stop,
+            cycle=schedule.cycle,
+            schedule_rate=schedule.schedule_rate,
+            schedule_type=schedule.schedule_type,
+        )
+        for name, schedule in settings.rule.schedules.items()
+        if name in known and schedule != type(schedule)()
+    }
+    return made.replace(**scheduled)
+
+
+def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool = False) -> Any:
+    """The learning rate of one optimizer: a number or a schedule.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+        of_alignment: of the alignment loss's optimizer instead of the loss's.
+
+    Returns:
+        A float or a schedule.
+    """
+    rate = settings.alignment_rate if of_alignment else settings.rate
+    value = rate.learning_rate
+    if rate.rescale_lr:
+        batch, base = settings.plan.train_batch_size, settings.optimizers.base_batch_size
+        value = rate_scheduler.rescaled(value, batch, base)
+    if rate.manual_lr:
+        return rate_scheduler.manual_learning_rate(
+            value,
+            rate.drop,
+            boundary_step=rate.boundary_step,
+            warmup_epochs=rate.warmup_epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
+    if rate.constant_lr:
+        return value
+    shared = {
+        "warmup_epochs": rate.warmup_epochs,
+        "drops": tuple(rate.drops or (settings.rate.drops if of_alignment else None) or ()),
+        "delay_epochs": settings.timing.delay_epochs or 0.0,
+        "alternate_step_freq": settings.timing.alternate_step_freq,
+    }
+    if of_alignment:
+        return rate_scheduler.alignment_learning_rate(value, steps_per_epoch, **shared)
+    alone = settings.optimizers.alignment_optimizer is None and settings.rule.has_loss
+    return rate_scheduler.loss_learning_rate(
+        value, steps_per_epoch, trains_alignment=alone, **shared
+    )
+
+
+def _optimizer(
+    settings: Settings, steps_per_epoch: int, of_alignment: bool
+) -> keras.optimizers.Optimizer:
+    o = settings.optimizers
+    name = o.alignment_optimizer if of_alignment else o.optimizer
+    made = optimizers.get(
+        name, learning_rate=learning_rate(settings, steps_per_epoch, of_alignment)
+    )
+    noisy, distribution, variance = (
+        (
+            o.use_noisy_alignment_opt,
+            o.noisy_alignment_opt_distribution,
+            o.noisy_alignment_opt_variance,
+        )
+        if of_alignment
+        else (o.use_noisy_global_opt, o.noisy_global_opt_distribution, o.noisy_global_opt_variance)
+    )
+    if not noisy:
+        return made
+    return optimizers.Noisy(
+        made,
+        distribution=distribution or o.noisy_opt_distribution,
+        variance=o.noisy_opt_variance if variance is None else variance,
+        apply_filter="backward" if settings.rule.name == "kolen_pollack" else "",
+        seed=settings.plan.seed + int(of_alignment),
+    )
+
+
+def _loss_rates(settings: Settings, steps_per_epoch: int) -> tuple[Any, Any]:
+    timing = settings.timing
+    shared = {
+        "steps_per_epoch": steps_per_epoch,
+        "delay_epochs": timing.delay_epochs or 0.0,
+        "alternate_step_freq": timing.alternate_step_freq,
+        "drops": () if timing.constant_rate else rate_scheduler.DROPS,
+    }
+    return (
+        rate_scheduler.LossRate(value=timing.loss_rate, **shared),
+        rate_scheduler.AlignmentRate(value=timing.alignment_rate, **shared),
+    )
+
+
+def build_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
+    """The model, for a data set.
+
+    Args:
+        settings: of the job, checked.
+        dataset: gives the input's shape and the number of classes.
+
+    Returns:
+        A functional model that ends in logits.
+
+    Raises:
+        UsageError: the model cannot be built for these images.
+    """
+    keras.utils.set_random_seed(settings.plan.seed)
+    bfloat16 = settings.devices.dtype == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    # A batch larger than the data set is an error of training alone.
+    rule = make_rule(settings, max(1, dataset.num_train // settings.plan.train_batch_size))
+    try:
+        return models.get(
+            settings.model.model,
+            input_shape=dataset.image_shape,
+            num_classes=dataset.num_classes,
+            alignment=rule,
+            **_given(settings.model, MODEL_FLAGS),
+        )
+    except ValueError as error:
+        raise UsageError(f"--model={settings.model.model}: {error}") from error
+
+
+def make_trainer(
+    settings: Settings,
+    dataset: data.Dataset,
+    strategy: Any,
+    plan: Plan | None = None,
+) -> Trainer:
+    """Model, optimizers and step in the strategy's scope, and the loop around them.
+
+    Args:
+        settings: of the job, checked.
+        dataset: the examples.
+        strategy: the devices.
+        plan: how long to train, where it is not the settings' own.
+
+    Returns:
+        The trainer, at step 0.
+    """
+    steps_per_epoch = dataset.steps_per_epoch(settings.plan.train_batch_size)
+    two = settings.optimizers.alignment_optimizer is not None
+    with strategy.scope():
+        model = build_model(settings, dataset)
+        step = Step(
+            model,
+            _optimizer(settings, steps_per_epoch, of_alignment=False),
+            _optimizer(settings, steps_per_epoch, of_alignment=True) if two else None,
+            *_loss_rates(settings, steps_per_epoch),
+            clip=_clip(settings),
+            micro_batches=_micro_batches(settings),
+            seed=settings.plan.seed,
+            jit_compile=settings.devices.jit_compile and not compiles_itself(strategy),
+        )
+        return Trainer(model, step, dataset, plan or settings.plan, strategy)
+
+
+def _micro_batches(settings: Settings) -> int:
+    size = settings.devices.minibatch_size
+    return 1 if size is None else settings.plan.train_batch_size // size
+
+
+def _clip(settings: Settings) -> optimizers.Clip | None:
+    o = settings.optimizers
+    return optimizers.Clip(o.grad_clipping_method, o.grad_clipping_value) if o.grad_clip else None
+
+
+def schedules(settings: Settings, trainer: Trainer) -> dict[str, Callable[[int], Any]]:
+    """Every function of the global step in a run, by name, for its events.
+
+    Args:
+        settings: of the job, checked.
+        trainer: of the same job.
+
+    Returns:
+        Name to function.
+    """
+    # Made anew from the settings: an optimizer tells its rate at its own count of steps alone.
+    steps = trainer.steps_per_epoch
+    named: dict[str, Any] = {
+        "loss_rate": trainer.step.loss_rate,
+        "alignment_rate": trainer.step.alignment_rate,
+        "learning_rate": learning_rate(settings, steps),
+    }
+    if len(trainer.step.optimizers) == 2:
+        named["alignment_learning_rate"] = learning_rate(settings, steps, of_alignment=True)
+    for layer in aligned_layers(trainer.model):
+        for name in layer.alignment.option_names():
+            if name.endswith("_coef"):
+                named[name] = getattr(layer.alignment, name)
+    return {
+        name: value if callable(value) else lambda step, value=value: value
+        for name, value in named.items()
+    }
