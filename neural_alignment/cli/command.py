@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -92,15 +91,12 @@ def _settings(job_name: str, argv: Sequence[str]) -> Settings:
 def _run(job_name: str, settings: Settings) -> int:
     with environment.without_notes():
         from neural_alignment.training import job
-    from neural_alignment.training.signals import interrupt_on_stop_signals
+        from neural_alignment.training.signals import interrupts
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for library in ("tensorflow", "absl", "jax", "h5py"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    interrupt_on_stop_signals()  # outside of steps
     try:
-        _split_cpu(settings.devices.logical_cpus)
-        getattr(job, job_name)(settings)
+        with environment.logging_to_stderr(), interrupts():  # outside of steps
+            _split_cpu(settings.devices.logical_cpus)
+            getattr(job, job_name)(settings)
     except KeyboardInterrupt:
         return _say("interrupted between steps. Run the same command again to go on.", INTERRUPTED)
     except Exception as error:
@@ -116,11 +112,19 @@ def _failed(error: Exception) -> int:
     from neural_alignment.lock import LockedError
     from neural_alignment.runs.checkpoints import CheckpointError
     from neural_alignment.runs.directory import RunDirectoryError
+    from neural_alignment.runs.folders import FolderError
     from neural_alignment.training.divergence import DivergenceError
     from neural_alignment.training.loop import InterruptedRun
     from neural_alignment.training.strategy import DeviceError
 
-    known = (CheckpointError, DeviceError, DivergenceError, LockedError, RunDirectoryError)
+    known = (
+        CheckpointError,
+        DeviceError,
+        DivergenceError,
+        FolderError,
+        LockedError,
+        RunDirectoryError,
+    )
     if isinstance(error, UsageError):
         return _say(error, USAGE)
     if isinstance(error, InterruptedRun):
@@ -142,12 +146,21 @@ def _failed(error: Exception) -> int:
 
 
 def _split_cpu(parts: int | None) -> None:
-    if parts is not None:
-        import tensorflow as tf
+    if parts is None:
+        return
+    import tensorflow as tf
 
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        configuration = [tf.config.LogicalDeviceConfiguration()] * parts
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configuration = [tf.config.LogicalDeviceConfiguration()] * parts
+    try:
         tf.config.set_logical_device_configuration(cpu, configuration)
+    except RuntimeError as error:  # TensorFlow has begun, in an earlier call of this process
+        here = len(tf.config.list_logical_devices("CPU"))
+        if here != parts:
+            raise UsageError(
+                f"--logical_cpus: expected {here}, into which this process has split the CPU. "
+                f"Received: {parts}. Start a new process."
+            ) from error
 
 
 def _say(message: object, code: int) -> int:

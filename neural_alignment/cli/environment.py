@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import re
 import subprocess
@@ -122,6 +123,23 @@ def without_notes() -> Iterator[None]:
             file.seek(0)
             lines = file.read().decode(errors="replace").splitlines()
             say("".join(f"{line}\n" for line in lines if not _NOTE.match(line)))
+
+
+@contextlib.contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Shows what this package logs, as it is, on stderr meanwhile."""
+    logger = logging.getLogger("neural_alignment")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def say(text: str) -> None:

@@ -17,6 +17,8 @@ from neural_alignment.config.presets import values
 from neural_alignment.exits import DONE, FAILED, USAGE
 from neural_alignment.lock import FileLock, LockedError
 from neural_alignment.messages import one_line
+from neural_alignment.runs import folders
+from neural_alignment.runs.folders import FolderError
 from neural_alignment.search import devices
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import plan as plans
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
         except OSError as error:
             return _say(f"error: {one_line(error)}", FAILED)
-        except (LockedError, StoreError, RuntimeError) as error:
+        except (FolderError, LockedError, StoreError, RuntimeError) as error:
             return _say(f"error: {error}", FAILED)
 
 
@@ -122,6 +124,7 @@ def _search(search: Search, plan: Plan, script: Path) -> int:
         )
     console = Console()
     store = Store(Path(search.searchdir))
+    folders.check_search(store.directory)
     plans.check(store, plan)
     store.create()
     with FileLock(store.directory / "search.lock", "searchdir") as lock:

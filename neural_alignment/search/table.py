@@ -93,7 +93,7 @@ class SearchTable:
                 str(trial.trial),
                 "",
                 describe(self._space, trial.note.settings),
-                f"epoch {done} of {total:g} on {trial.device.name}",
+                f"epoch {done:g} of {total:g} on {trial.device.name}",
                 _duration(trial.seconds()),
                 _duration(_trial_left(trial)),
             )

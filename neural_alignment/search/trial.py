@@ -159,10 +159,11 @@ class RunningTrial:
         """How long it has run."""
         return time.monotonic() - self.started
 
-    def epochs(self) -> tuple[int, float]:
+    def epochs(self) -> tuple[float, float]:
         """The epochs it has behind it, and has to do."""
         rows = read_metrics(self._store.run_directory(self.trial))
-        return len(rows), epochs_to_do(self.note)
+        done = float(rows[-1].get("epoch") or len(rows)) if rows else 0.0
+        return done, epochs_to_do(self.note)
 
     def poll(self, timeout: float = 0.0) -> Record | None:
         """Its record if it has ended, or is now ended by its time limit.

@@ -46,10 +46,19 @@ class Progress(keras.callbacks.Callback):
             transient=True,
             disable=not self._console.is_terminal,
         )
-        steps = self._trainer.steps_per_epoch
-        done = self._trainer.global_step - epoch * steps
-        self._task = self._bar.add_task(f"epoch {epoch + 1}", total=steps, completed=done, shown="")
+        trainer = self._trainer
+        before = epoch * trainer.steps_per_epoch
+        self._task = self._bar.add_task(
+            f"epoch {self._number(epoch)}",
+            total=min(trainer.steps_per_epoch, trainer.total_steps - before),
+            completed=trainer.global_step - before,
+            shown="",
+        )
         self._bar.start()
+
+    def _number(self, epoch: int) -> str:
+        """An epoch as people count them: from 1, and the last of 2.5 is 2.5."""
+        return f"{min(epoch + 1, self._trainer.epochs):g}"
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Moves the bar."""
@@ -65,9 +74,9 @@ class Progress(keras.callbacks.Callback):
         steps = max(1, trainer.global_step - self._first_step)
         left = elapsed / steps * (trainer.total_steps - trainer.global_step)
         rate = steps * trainer.plan.train_batch_size / max(elapsed, 1e-9)
-        epochs = f"{trainer.plan.train_epochs:g}"
+        epochs = f"{trainer.epochs:g}"
         self._console.print(
-            f"epoch {epoch + 1:>{len(epochs)}}/{epochs}  "
+            f"epoch {self._number(epoch):>{len(epochs)}}/{epochs}  "
             f"loss {logs['loss']:.4f}  alignment loss {logs['alignment_loss']:.4g}  "
             f"val loss {logs['val_loss']:.4f}  top-1 {logs['val_top1']:.2%}  "
             f"{rate:,.0f} images/s  {_duration(left)} left",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,18 +26,29 @@ class TensorBoardScalars(keras.callbacks.Callback):
         global_step: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder = pathlib.Path(folder)
         self._schedules = dict(schedules)
         self._global_step = global_step
         self._writer: Any = None
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Opens the event file."""
-        self._writer = tf.summary.create_file_writer(self._folder)
+    def truncate(self, step: int, every: int = 1) -> None:
+        """Drops the events that a resumed run writes again, as `runs.table.Table.truncate` does.
+
+        Args:
+            step: events of later steps go.
+            every: so do events whose step is not a multiple of it.
+        """
+        for path in sorted(self._folder.glob("events.out.tfevents.*")):
+            events, is_whole = _read(path)
+            kept = [e for e in events if e.step <= step and e.step % every == 0]
+            if len(kept) < len(events) or not is_whole:
+                _rewrite(path, kept)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the logs, and the schedules at the epoch's last step."""
         step = self._global_step()
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._folder))
         with self._writer.as_default(step=step):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, value)
@@ -46,4 +58,25 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the event file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _read(path: pathlib.Path) -> tuple[list[Any], bool]:
+    """The events of a file, and whether that is all: what a kill left of a last one is none."""
+    events = []
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            events.append(tf.compat.v1.Event.FromString(record))
+    except tf.errors.DataLossError:
+        return events, False
+    return events, True
+
+
+def _rewrite(path: pathlib.Path, events: Sequence[Any]) -> None:
+    part = path.with_name(f"part.{path.name}")
+    with tf.io.TFRecordWriter(str(part)) as writer:
+        for event in events:
+            writer.write(event.SerializeToString())
+    part.replace(path)

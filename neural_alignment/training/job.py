@@ -13,8 +13,9 @@ from neural_alignment import config, data, metrics
 from neural_alignment.config import Settings, UsageError
 from neural_alignment.config.flags import default_of, on_resume
 from neural_alignment.lock import FileLock
-from neural_alignment.runs import checkpoints
+from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import check_flags, write_flags
+from neural_alignment.training import keras_settings
 from neural_alignment.training.build import build_model, load_dataset, make_trainer, schedules
 from neural_alignment.training.console import Progress, final_table
 from neural_alignment.training.evaluate import Evaluator
@@ -44,6 +45,7 @@ def train(given: flags.FlagValues | Settings) -> dict[str, float]:
 
     Raises:
         UsageError: settings that do not fit the data set, the model or the devices.
+        FolderError: the run directory is full of something else.
         DeviceError: devices that are not there, or a worker that was lost.
         LockedError: the run directory is in use.
         RunDirectoryError: it holds a run with other flags.
@@ -52,8 +54,9 @@ def train(given: flags.FlagValues | Settings) -> dict[str, float]:
         CheckpointError: a checkpoint cannot be written, or none is whole.
     """
     settings = _settings(given)
+    folders.check_run(run_directory(settings))
     strategy = _strategy(settings)  # before any operation: it decides what devices there are
-    with worker_errors(strategy):
+    with worker_errors(strategy), keras_settings.of_a_run():
         return _train(settings, strategy)
 
 
@@ -119,7 +122,7 @@ def evaluate(given: flags.FlagValues | Settings) -> dict[str, float]:
             "--load_checkpoint: expected a run directory or a checkpoint. Received: none"
         )
     strategy = _strategy(settings)
-    with worker_errors(strategy):
+    with worker_errors(strategy), keras_settings.of_a_run():
         return _evaluate(settings, strategy)
 
 

@@ -22,6 +22,7 @@ from neural_alignment.runs.table import LAYER_METRICS, METRICS, Table
 from neural_alignment.training.batches import distribute, split
 from neural_alignment.training.divergence import DivergenceError, advice
 from neural_alignment.training.evaluate import Evaluator, as_is
+from neural_alignment.training.events import TensorBoardScalars
 from neural_alignment.training.signals import STOP_SIGNALS, noted
 from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import is_chief, mean_over_workers
@@ -63,8 +64,8 @@ class Trainer:
         self.plan = plan
         self.strategy = strategy
         self.steps_per_epoch = dataset.steps_per_epoch(plan.train_batch_size)
-        epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
-        self.total_steps = max(1, math.floor(epochs * self.steps_per_epoch + 1e-6))
+        self.epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
+        self.total_steps = max(1, math.floor(self.epochs * self.steps_per_epoch + 1e-6))
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
         self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
@@ -129,9 +130,13 @@ class Trainer:
             self._check_that_none_is_lost()
         else:
             self.checkpoints.restore(step, self.variables())
-        for table in (self._metrics, self._layer_metrics):
-            # The row of a part of an epoch is the last one; going on, the epoch gets a whole row.
-            table.truncate(self.global_step, 1 if self._is_last() else self.steps_per_epoch)
+        # The row of a part of an epoch is the last one; going on, the epoch gets a whole row.
+        every = 1 if self._is_last() else self.steps_per_epoch
+        kept = [self._metrics, self._layer_metrics]
+        if is_chief(self.strategy):
+            kept += [each for each in self._given_callbacks if isinstance(each, TensorBoardScalars)]
+        for each in kept:
+            each.truncate(self.global_step, every)
         self._check_that_workers_agree()
         return step is not None
 

@@ -11,15 +11,12 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def interrupt_on_stop_signals() -> None:
-    """Makes the stop signals raise KeyboardInterrupt, but those that are ignored (`nohup`)."""
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+def interrupts() -> contextlib.AbstractContextManager[None]:
+    """Has the stop signals raise KeyboardInterrupt meanwhile, but those that are ignored."""
+    return _handled(lambda number: signal.default_int_handler)
 
 
-@contextlib.contextmanager
-def noted(note: Callable[[int], None]) -> Iterator[None]:
+def noted(note: Callable[[int], None]) -> contextlib.AbstractContextManager[None]:
     """Has the first of each stop signal noted instead of ending the process; a second is as usual.
 
     Signals that are ignored stay so, and off the main thread all are somebody else's.
@@ -28,19 +25,30 @@ def noted(note: Callable[[int], None]) -> Iterator[None]:
         note: called with a signal's number.
     """
 
-    def handle(number: int, frame: Any) -> None:
-        note(number)
-        signal.signal(number, before[number])
+    def handler(number: int) -> Any:
+        before = signal.getsignal(number)
 
+        def handle(number: int, frame: Any) -> None:
+            note(number)
+            signal.signal(number, before)
+
+        return handle
+
+    return _handled(handler)
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int], Any]) -> Iterator[None]:
     before: dict[int, Any] = {}
     try:
         for number in STOP_SIGNALS:
+            # `nohup` and a shell's background jobs ignore some, and mean it.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, handle)
+                before[number] = signal.signal(number, handler(number))
     except ValueError:  # not in the main thread
         before.clear()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handle in before.items():
+            signal.signal(number, handle)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import json
-import os
 import queue
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from neural_alignment.messages import one_line
+from neural_alignment.training import workers
+from neural_alignment.training.workers import DeviceError
 
 # Lookups retry without end where there is no network: nothing is waited for longer than this.
 _FIND_SECONDS = 45.0
@@ -22,12 +22,6 @@ _FIND_SECONDS = 45.0
 _INITIALISE_SECONDS = 300.0
 # Workers may be started one after the other.
 _JOIN_SECONDS = 300.0
-_CALL_SECONDS = 5.0
-_GO = b"go"
-
-
-class DeviceError(RuntimeError):
-    """Devices that were asked for and are not there, or no longer."""
 
 
 def make_strategy(
@@ -157,87 +151,25 @@ def _choose_gpus(indices: str | None) -> None:
 def _automatic(tpu_name: str | None) -> str:
     if tpu_name is not None:
         return "tpu"
-    if "TF_CONFIG" in os.environ:
+    if workers.has_cluster():
         return "multi_worker"
     return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    workers, index = _cluster()
+    addresses, index = workers.cluster()
     try:
-        _meet(workers, index, _JOIN_SECONDS)
+        workers.meet(addresses, index, _JOIN_SECONDS)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, OSError, tf.errors.OpError) as error:
         raise DeviceError(
-            f"could not join the workers of TF_CONFIG: {_first_line(error)}. Check that each of "
+            f"could not join the workers of TF_CONFIG: {one_line(error)}. Check that each of "
             "them was started, with its own index, and that their ports are free and reachable."
         ) from error
     # Every worker knows how many batches there are, all of a static shape: no need to ask the
     # others whether they have one more.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
-
-
-def _cluster() -> tuple[list[str], int]:
-    """Addresses of all workers, a chief first, and the index of this one."""
-    try:
-        config = json.loads(os.environ["TF_CONFIG"])
-        cluster, task = config["cluster"], config["task"]
-        if set(cluster) - {"chief", "worker"}:
-            raise ValueError("only chief and worker jobs")
-        workers = [*cluster.get("chief", ()), *cluster.get("worker", ())]
-        own = cluster[task["type"]][int(task["index"])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DeviceError(
-            "Expected the environment variable TF_CONFIG, such as "
-            '{"cluster": {"worker": ["host0:port", "host1:port"]}, '
-            '"task": {"type": "worker", "index": 0}}, for --strategy=multi_worker. '
-            f"Received: {os.environ.get('TF_CONFIG', 'none')} ({type(error).__name__})"
-        ) from error
-    return workers, workers.index(own)
-
-
-def _meet(workers: Sequence[str], index: int, seconds: float) -> None:
-    """Waits until every worker is there; TensorFlow itself waits for hours, deaf to signals.
-
-    The first listens on its own port until all the others have called, then answers them.
-    """
-    deadline = time.monotonic() + seconds
-    host, _, port = workers[0].rpartition(":")
-    if index:
-        _call(host, int(port), index, deadline)
-        return
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("", int(port))))
-        calls: dict[int, socket.socket] = {}
-        while missing := [w for i, w in enumerate(workers) if i and i not in calls]:
-            try:
-                server.settimeout(max(0.01, deadline - time.monotonic()))
-                call = stack.enter_context(server.accept()[0])
-                call.settimeout(_CALL_SECONDS)
-                calls[int(call.recv(16))] = call
-            except TimeoutError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"no word from {', '.join(missing)} within {seconds:.0f} seconds"
-                    ) from None
-            except ValueError:  # somebody else's call
-                continue
-        for call in calls.values():
-            call.sendall(_GO)
-
-
-def _call(host: str, port: int, index: int, deadline: float) -> None:
-    while time.monotonic() < deadline:
-        try:
-            with socket.create_connection((host, port), timeout=_CALL_SECONDS) as call:
-                call.sendall(f"{index}".encode())
-                call.settimeout(max(0.01, deadline - time.monotonic()))
-                if call.recv(len(_GO)) == _GO:
-                    return
-        except OSError:  # not there yet
-            time.sleep(0.2)
-    raise TimeoutError(f"no word from the first worker, {host}:{port}")
 
 
 def _installed(package: str) -> bool:
@@ -288,7 +220,7 @@ def _tpu(name: str | None, zone: str | None, project: str | None) -> tf.distribu
     except Exception as error:  # the clients of Google Cloud have errors of their own
         raise DeviceError(
             f"could not reach the TPU {name!r} (zone {zone}, project {project}): "
-            f"{_first_line(error)}. Check that it runs, that --tpu_name, --tpu_zone and "
+            f"{one_line(error)}. Check that it runs, that --tpu_name, --tpu_zone and "
             "--gcp_project are right, and that there are credentials (gcloud auth "
             "application-default login)."
         ) from error
@@ -313,8 +245,3 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return result
-
-
-def _first_line(error: Any) -> str:
-    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-    return text.splitlines()[0][:300].rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import time
 
 import pytest
@@ -11,13 +12,13 @@ import tensorflow as tf
 from absl import flags
 
 from neural_alignment import config as job_config
-from neural_alignment.training import job, strategy
+from neural_alignment.training import job, strategy, workers
 from tests.training import children
 
 
 def config(**task) -> str:
-    workers = ["127.0.0.1:1", "127.0.0.1:2"]
-    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", **task}})
+    addresses = ["127.0.0.1:1", "127.0.0.1:2"]
+    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", **task}})
 
 
 def test_auto_is_one_device_without_accelerators(monkeypatch):
@@ -47,18 +48,32 @@ def test_mirrored_takes_the_parts_of_a_split_cpu_before_gpus(monkeypatch, parts,
 
 @pytest.mark.parametrize(
     ("tpu_name", "tf_config", "expected"),
-    [("nope", None, "tpu"), (None, config(index=0), "multi_worker"), (None, None, "one_device")],
+    [
+        ("nope", None, "tpu"),
+        (None, config(index=0), "multi_worker"),
+        (None, None, "one_device"),
+        (None, "", "one_device"),
+        (None, "{}", "one_device"),
+        (None, "null", "one_device"),
+        (None, '{"task": {"type": "worker", "index": 0}}', "one_device"),
+        (None, '{"cluster": {}, "task": {}}', "one_device"),
+        (None, '{"cluster": {"worker": []}, "task": {}}', "one_device"),
+        (None, '{"environment": "cloud"}', "one_device"),
+        (None, "{", "multi_worker"),
+        (None, "[]", "multi_worker"),
+    ],
 )
 def test_auto_goes_by_what_is_given(monkeypatch, tpu_name, tf_config, expected):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    if tf_config:
+    if tf_config is not None:
         monkeypatch.setenv("TF_CONFIG", tf_config)
     assert strategy._automatic(tpu_name) == expected
 
 
 @pytest.mark.parametrize(
     "value",
-    [None, "{", "[]", "{}", config(index=2), config(index="x"), config(type="ps", index=0),
+    [None, "{", "[]", "{}", '{"cluster": {}}', config(index=2), config(index="x"),
+     config(type="ps", index=0),
      json.dumps({"cluster": {"worker": ["a:1"], "ps": ["b:1"]},
                  "task": {"type": "worker", "index": 0}})],
 )  # fmt: skip
@@ -74,7 +89,7 @@ def test_a_chief_comes_before_the_workers(monkeypatch):
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     task = {"type": "worker", "index": 1}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-    assert strategy._cluster() == (["a:1", "b:1", "c:1"], 2)
+    assert workers.cluster() == (["a:1", "b:1", "c:1"], 2)
 
 
 @pytest.mark.parametrize("value", ["0", "x", ""])
@@ -221,3 +236,21 @@ def test_flags_that_do_not_go_with_so_many_devices(given, message):
     job._check_devices(settings, Devices(1))
     with pytest.raises(job_config.UsageError, match=message):
         job._check_devices(settings, Devices(8))
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (0, "waiting for 127.0.0.1:1, for 1 seconds at most"),
+        (1, "waiting for the first worker, 127.0.0.1:{port}, for 1 seconds at most"),
+    ],
+)
+def test_who_waits_says_for_whom(monkeypatch, caplog, index, said):
+    monkeypatch.setattr(workers, "_FIRST_WORD_SECONDS", 0.1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    caplog.set_level("INFO")
+    with pytest.raises(TimeoutError, match="no word from .*127.0.0.1"):
+        workers.meet([f"127.0.0.1:{port}", "127.0.0.1:1"], index, 1.1)
+    assert said.format(port=port) in caplog.messages
