@@ -8,9 +8,10 @@
     records_gradients    whether what is computed now will be differentiated
     sum_of_squares       in one pass over the weights
     random_mantissas     Philox's bits, equal on every back end
+    value_and_gradients  of a function of tensors
     momentum_step        the fused update
     LayerLosses          where a layer keeps its losses
-    replica, replicas    which one this is, and of how many
+    replica, replicas    which one this is, and of how many; replica_number, while tracing
 
 The module is that of `keras.backend.backend()`, imported when a name is first used.
 """

@@ -1,36 +1,37 @@
 """Golden cases of the rules: R and its gradients on one layer's tensors."""
 
 import keras
-import tensorflow as tf
 
 from neural_alignment.maps import Conv, Matmul
+from tests.backends.gradients import gradients
 from tests.parity.rules import dense_layout, rule
 
 
 def run(case, inputs, golden):
     is_dense = case["layer_type"] == "fc"
     alignment = rule(case["rule"], case["coeffs"], case["options"], case["rule_options"])
-    tensors = {
-        name: tf.constant(dense_layout(name, value) if is_dense else value)
-        for name, value in inputs.items()
+    sources = {
+        name: dense_layout(name, value) if is_dense else value for name, value in inputs.items()
     }
     linear = Matmul() if is_dense else _conv(case["conv"])
     activation = case["activation"] and keras.activations.get(case["activation"])
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
+
+    def function(values):
         loss = alignment(
-            tensors["x"],
-            forward_kernel=tensors["W"],
-            backward_kernel=tensors["B"],
+            values["x"],
+            forward_kernel=values["W"],
+            backward_kernel=values["B"],
             linear=linear,
-            bias=tensors.get("b"),
+            bias=values.get("b"),
             activation=activation,
-            forward_projection=linear.apply(tensors["x"], tensors["W"]),
+            forward_projection=linear.apply(values["x"], values["W"]),
         )
-    gradients = tape.gradient(loss, tensors)
-    outputs = {f"dR_d{name}": gradient for name, gradient in gradients.items()}
+        return loss, {}
+
+    loss, _, found = gradients(function, sources)
+    outputs = {f"dR_d{name}": gradient for name, gradient in found.items()}
     if is_dense and outputs["dR_dB"] is not None:
-        outputs["dR_dB"] = tf.transpose(outputs["dR_dB"])
+        outputs["dR_dB"] = outputs["dR_dB"].T
     return {"R": loss, **outputs}
 
 

@@ -1,9 +1,9 @@
 """Golden cases of the layers: outputs, losses and gradients of one layer or a stack."""
 
 import keras
-import tensorflow as tf
 
 from neural_alignment.layers import Conv2D, Dense, training_step
+from tests.backends.gradients import gradients
 from tests.parity.rules import dense_layout, from_spec
 
 
@@ -15,15 +15,15 @@ def run(case, inputs, golden):
     names = {"W": "kernel", "B": "backward_kernel", "b": "bias"}
     is_dense = case["layer"] == "dense"
     values = {name: inputs[name] for name in names if name in inputs}
-    x = tf.constant(inputs["x"])
+    x = inputs["x"]
     layer.build(x.shape)
     variables = _assign(layer, {names[n]: v for n, v in values.items()}, is_dense)
     named = {short: variables[long] for short, long in names.items() if long in variables}
-    outputs, gradients = _losses_and_gradients(
-        x, lambda x: layer(x, training=True), [layer], {"x": x, **named}
+    outputs, found = _losses_and_gradients(
+        lambda x: layer(x, training=True), [layer], {"x": x, **named}
     )
     del outputs["R_per_layer"]
-    for prefix, of in gradients.items():
+    for prefix, of in found.items():
         for name in case["outputs"]:
             if name.startswith(f"d{prefix}_d"):
                 gradient = of.get(name.removeprefix(f"d{prefix}_d"))
@@ -33,16 +33,16 @@ def run(case, inputs, golden):
 
 def _stack(case, inputs, alignment):
     layers = [_of_stack(spec, alignment) for spec in case["spec"]]
-    x = tf.constant(inputs["x"])
+    x = inputs["x"]
 
     def forward(x):
         for layer in layers:
             if isinstance(layer, Dense) and len(x.shape) > 2:
-                x = tf.reshape(x, (x.shape[0], -1))
+                x = keras.ops.reshape(x, (x.shape[0], -1))
             x = layer(x, training=True)
         return x
 
-    forward(x)
+    forward(keras.ops.convert_to_tensor(x))
     named = {"x": x}
     for i, layer in enumerate(layers):
         prefix = f"l{i}_"
@@ -54,8 +54,8 @@ def _stack(case, inputs, alignment):
         for name, variable in _assign(layer, values, isinstance(layer, Dense)).items():
             original = "forward_kernel" if name == "kernel" else name
             named[f"{prefix}{original}"] = variable
-    outputs, gradients = _losses_and_gradients(x, forward, layers, named)
-    for prefix, of in gradients.items():
+    outputs, found = _losses_and_gradients(forward, layers, named)
+    for prefix, of in found.items():
         for name in case["outputs"]:
             if name.startswith(f"d{prefix}_d."):
                 key = name.removeprefix(f"d{prefix}_d.")
@@ -66,33 +66,38 @@ def _stack(case, inputs, alignment):
     return outputs
 
 
-def _losses_and_gradients(x, forward, layers, named):
+def _losses_and_gradients(forward, layers, named):
     """J = sum(out^2) / 2, R, L2, and the gradients of J and of their total T."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
+    ops = keras.ops
+
+    def losses(values):
         with training_step(0) as step:
-            out = forward(x)
-        j = tf.reduce_sum(tf.square(out)) / 2
+            out = forward(values["x"])
+        j = ops.sum(ops.square(out)) / 2
         r = [loss for _, loss in step.losses]
-        l2 = [tf.cast(loss, "float32") for layer in layers for loss in layer.losses]
-        total = tf.add_n([j, *r, *l2])
-    sources = {
-        name: value.value if isinstance(value, keras.Variable) else value
-        for name, value in named.items()
-    }
-    gradients = {"J": tape.gradient(j, sources), "T": tape.gradient(total, sources)}
-    outputs = {
-        "out": out,
-        "J": j,
-        "R": tf.add_n(r) if r else tf.zeros(()),
-        "L2": tf.add_n(l2) if l2 else tf.zeros(()),
-        "R_per_layer": tf.stack(r) if r else tf.zeros((len(layers),)),
-    }
-    return outputs, gradients
+        l2 = [ops.cast(loss, "float32") for layer in layers for loss in layer.losses]
+        parts = {
+            "J": j,
+            "R": sum(r, ops.zeros(())),
+            "L2": sum(l2, ops.zeros(())),
+            "R_per_layer": ops.stack(r) if r else ops.zeros((len(layers),)),
+        }
+        return parts, {"out": out, **parts}
+
+    def of_j(values):
+        parts, other = losses(values)
+        return parts["J"], other
+
+    def of_total(values):
+        parts, other = losses(values)
+        return parts["J"] + parts["R"] + parts["L2"], other
+
+    _, outputs, of = gradients(of_j, named)
+    return outputs, {"J": of, "T": gradients(of_total, named)[2]}
 
 
 def _original_layout(gradient, transpose):
-    return tf.transpose(gradient) if transpose and gradient is not None else gradient
+    return gradient.T if transpose and gradient is not None else gradient
 
 
 def _assign(layer, values, is_dense):

@@ -1,9 +1,9 @@
 """Golden cases of the operations and of the measures."""
 
-import tensorflow as tf
+import keras
 
-from neural_alignment import maps as operations
-from neural_alignment import metrics
+from neural_alignment import maps, metrics
+from tests.backends.gradients import gradients
 
 
 def run(case, inputs, golden):
@@ -11,20 +11,24 @@ def run(case, inputs, golden):
 
 
 def _gradients(case, inputs, operation, transpose):
-    x, w1, w2, dy = (tf.constant(inputs[name]) for name in ("x", "w1", "w2", "dy"))
-    w2 = tf.transpose(w2) if transpose else w2
-    with tf.GradientTape() as tape:
-        tape.watch([x, w1, w2])
-        y = operation(x, w1, w2)
-    dx, dw1, dw2 = tape.gradient(y, [x, w1, w2], dy)
-    if dw2 is not None and transpose:
-        dw2 = tf.transpose(dw2)
-    return {"y": y, "dx": dx, "dw1": dw1, "dw2": dw2}
+    sources = {name: inputs[name] for name in ("x", "w1", "w2")}
+    if transpose:
+        sources["w2"] = sources["w2"].T
+    dy = keras.ops.convert_to_tensor(inputs["dy"])
+
+    def function(values):
+        y = operation(values["x"], values["w1"], values["w2"])
+        return keras.ops.sum(y * dy), {"y": y}
+
+    _, outputs, found = gradients(function, sources)
+    if found["w2"] is not None and transpose:
+        found["w2"] = found["w2"].T
+    return outputs | {f"d{name}": gradient for name, gradient in found.items()}
 
 
 def _matmul(case, inputs):
     def operation(x, w1, w2):
-        return operations.matmul(x, w1, w2, case["tie_grad"])
+        return maps.matmul(x, w1, w2, case["tie_grad"])
 
     return _gradients(case, inputs, operation, transpose=True)
 
@@ -32,7 +36,7 @@ def _matmul(case, inputs):
 def _conv2d(case, inputs):
     def operation(x, w1, w2):
         strides, padding = case["strides"][1:3], case["padding"].lower()
-        return operations.conv(x, w1, w2, strides, padding, tie_grad=case["tie_grad"])
+        return maps.conv(x, w1, w2, strides, padding, tie_grad=case["tie_grad"])
 
     return _gradients(case, inputs, operation, transpose=False)
 

@@ -7,8 +7,13 @@ outputs by name, None for a gradient that has no path.
 import importlib.util
 
 import numpy as np
+import pytest
 
 from tests.parity.golden import FOLDER, Golden, assert_close
+
+
+# Operations, rules and layers; the others are of the trainer, which is TensorFlow's.
+ON_EVERY_BACKEND = ("ops", "alignments", "layers")
 
 
 def pytest_generate_tests(metafunc):
@@ -17,7 +22,14 @@ def pytest_generate_tests(metafunc):
     golden = Golden(metafunc.config.getoption("--parity-dir") or FOLDER)
     metafunc.parametrize(
         ("golden", "case"),
-        [(golden, case) for case in golden.cases],
+        [
+            pytest.param(
+                golden,
+                case,
+                marks=[pytest.mark.backend] if case["group"] in ON_EVERY_BACKEND else [],
+            )
+            for case in golden.cases
+        ],
         ids=[f"{case['group']}-{case['name']}" for case in golden.cases],
     )
 

@@ -1,0 +1,222 @@
+"""What is JAX's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from neural_alignment.backend import philox
+from neural_alignment.backend.contract import BilinearMap
+
+Tensor = Any
+
+
+def read(variable: Any) -> Tensor:
+    """A variable's value, that of the stateless call where there is one.
+
+    Args:
+        variable: a `keras.Variable` or an array.
+
+    Returns:
+        An array.
+    """
+    return keras.ops.convert_to_tensor(variable)
+
+
+def input_gradient(linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+    """`dy K^T`, as the transpose of `apply` in x.
+
+    Args:
+        linear: the map.
+        inputs: x, for its shape only.
+        kernel: K.
+        upstream: dy.
+
+    Returns:
+        An array of x's shape.
+    """
+    like = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
+    (gradient,) = jax.linear_transpose(lambda x: linear.apply(x, kernel), like)(upstream)
+    return gradient
+
+
+def kernel_gradient(
+    linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream: Tensor
+) -> Tensor:
+    """`x^T dy`, as the transpose of `apply` in K.
+
+    Args:
+        linear: the map.
+        inputs: x.
+        kernel: for its shape only.
+        upstream: dy.
+
+    Returns:
+        An array of the kernel's shape.
+    """
+    like = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
+    (gradient,) = jax.linear_transpose(lambda k: linear.apply(inputs, k), like)(upstream)
+    return gradient
+
+
+def two_kernels(
+    linear: BilinearMap,
+    inputs: Tensor,
+    forward_kernel: Tensor,
+    backward_kernel: Tensor,
+    tie_grad: bool,
+) -> Tensor:
+    """`y = x W` with `dx = dy B^T`, `dW = x^T dy`, `dB = dW` if tied, else zeros.
+
+    Args:
+        linear: the map.
+        inputs: x.
+        forward_kernel: W.
+        backward_kernel: B.
+        tie_grad: whether dW flows into B as well.
+
+    Returns:
+        y.
+    """
+
+    @jax.custom_vjp
+    def apply(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        del b
+        return linear.apply(x, w)
+
+    def forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return linear.apply(x, w), (x, w, b)
+
+    def backward(kept: tuple[Tensor, ...], upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, b = kept
+        dw = linear.kernel_gradient(x, w, upstream)
+        return linear.input_gradient(x, b, upstream), dw, dw if tie_grad else None
+
+    apply.defvjp(forward, backward)
+    return apply(*(jnp.asarray(t) for t in (inputs, forward_kernel, backward_kernel)))
+
+
+def after(inputs: Tensor, reads: Sequence[Tensor]) -> Tensor:
+    """The inputs as they are: arrays do not change under a reader.
+
+    Args:
+        inputs: x.
+        reads: values of the variables.
+
+    Returns:
+        x.
+    """
+    del reads
+    return inputs
+
+
+def records_gradients() -> bool:
+    """Whether what is computed here can be differentiated: always."""
+    return True
+
+
+def sum_of_squares(x: Tensor) -> Tensor:
+    """`sum x^2`.
+
+    Args:
+        x: any shape, float.
+
+    Returns:
+        A scalar.
+    """
+    return jnp.sum(jnp.square(x))
+
+
+def random_mantissas(size: int, seed: Tensor) -> Tensor:
+    """The upper 23 bits of Philox's words, equal to TensorFlow's.
+
+    Args:
+        size: how many.
+        seed: int32 `[2]`.
+
+    Returns:
+        int32 `[size]`, in [0, 2^23).
+    """
+
+    def word(value: int) -> Tensor:
+        return jnp.asarray(value, jnp.uint32)
+
+    def rounds(one: Callable[[Any], Any], state: Any) -> Any:
+        # In a loop XLA compiles the ten rounds at once on a CPU; a GPU runs them faster unrolled.
+        if jax.default_backend() == "cpu":
+            return jax.lax.fori_loop(0, philox.ROUNDS, lambda _, s: one(s), state)
+        for _ in range(philox.ROUNDS):
+            state = one(state)
+        return state
+
+    low = jax.lax.bitcast_convert_type(jnp.asarray(seed, jnp.int32), jnp.uint32)
+    # As TensorFlow takes int32 seeds to 64 bits: with their sign.
+    high = jnp.where(jnp.asarray(seed) < 0, word(0xFFFFFFFF), word(0))
+    index = jnp.arange((size + 3) // 4, dtype=jnp.uint32)
+    blocks = philox.words(index, [low[0], high[0], low[1], high[1]], word, rounds)
+    bits = jnp.stack(blocks, axis=1).reshape(-1)[:size]
+    return (bits >> 9).astype(jnp.int32)
+
+
+def value_and_gradients(
+    function: Callable[[Sequence[Tensor]], tuple[Tensor, Any]], tensors: Sequence[Tensor]
+) -> tuple[tuple[Tensor, Any], list[Tensor | None]]:
+    """A function's value, what else it gives, and its gradients.
+
+    Args:
+        function: of the tensors; gives a scalar and anything.
+        tensors: float.
+
+    Returns:
+        (scalar, anything), and a gradient for each tensor; zeros where the value is free of it.
+    """
+    tensors = [jnp.asarray(tensor) for tensor in tensors]
+    return jax.value_and_grad(function, has_aux=True)(tensors)
+
+
+def momentum_step(
+    variable: Any,
+    slot: Any,
+    gradient: Tensor,
+    learning_rate: Any,
+    momentum: float,
+    nesterov: bool,
+) -> None:
+    """`v <- m v + g; w <- w - lr (g + m v)` (or `lr v`).
+
+    Args:
+        variable: w, updated in place.
+        slot: v, updated in place.
+        gradient: g.
+        learning_rate: lr.
+        momentum: m.
+        nesterov: look ahead.
+    """
+    gradient = jnp.asarray(gradient, variable.dtype)
+    rate = jnp.asarray(read(learning_rate), variable.dtype)
+    velocity = momentum * read(slot) + gradient
+    slot.assign(velocity)
+    variable.assign(read(variable) - rate * (gradient + momentum * velocity if nesterov else velocity))
+
+
+def replica() -> int:
+    """Number of this replica: one program runs on all devices."""
+    return 0
+
+
+def replica_number() -> int:
+    """The same."""
+    return 0
+
+
+def replicas() -> int:
+    """How many replicas train in step: one program."""
+    return 1
+
+
+class LayerLosses:
+    """Where a layer keeps its losses: as Keras has it."""
