@@ -200,7 +200,9 @@ def momentum_step(
     rate = jnp.asarray(read(learning_rate), variable.dtype)
     velocity = momentum * read(slot) + gradient
     slot.assign(velocity)
-    variable.assign(read(variable) - rate * (gradient + momentum * velocity if nesterov else velocity))
+    variable.assign(
+        read(variable) - rate * (gradient + momentum * velocity if nesterov else velocity)
+    )
 
 
 def replica() -> int:

@@ -49,8 +49,8 @@ def words(
     Args:
         index: `[blocks]`, unsigned, the number of each block.
         seed: two 64-bit numbers, each low word first.
-        word: an unsigned 32-bit scalar from a number; sums, products and shifts of words stay words.
-        rounds: applies a function of a state ten times to a state.
+        word: an unsigned 32-bit scalar from a number.
+        rounds: applies a function of a state ten times to a state, each result cut to words.
 
     Returns:
         Four arrays `[blocks]`.

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_a_sample_on_jax():
     command = [sys.executable, "-m", "pytest", "-q", "-m", "backend and not slow", "-x"]
-    command += ["-p", "no:cacheprovider", "--sample", "tests"]
+    command += ["-p", "no:cacheprovider", "tests/backends"]
     result = subprocess.run(
         command,
         cwd=ROOT,

@@ -11,7 +11,6 @@ import pytest
 
 from tests.parity.golden import FOLDER, Golden, assert_close
 
-
 # Operations, rules and layers; the others are of the trainer, which is TensorFlow's.
 ON_EVERY_BACKEND = ("ops", "alignments", "layers")
 
