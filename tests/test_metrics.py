@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import layers, metrics
-from tests.alignments import reference
+from tests.alignments.reference_maps import map_of
 from tests.layers.conformance import LAYERS, PLAIN_RULES, draw, rule
 from tests.layers.measure import built, output_shape
 
@@ -51,13 +51,24 @@ def test_norms():
     np.testing.assert_allclose(metrics.weight_angle(w, b), angle(w, b), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dense_rank3", "conv1d_causal", "conv2d_same", "conv3d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dense_rank3",
+        "conv1d_causal",
+        "conv2d_same",
+        "conv3d",
+        "einsum_heads",
+        "depthwise2d",
+        "conv2d_transpose",
+    ],
+)
 def test_angles_of_the_paths(name):
     case = LAYERS[name]
     layer = built(case, "feedback")
     x, dy = draw(case.input_shape), draw(output_shape(case), 1)
     w, b = layer.kernel.numpy(), layer.backward_kernel.numpy()
-    linear = reference.Map(layer)
+    linear = map_of(layer)
     np.testing.assert_allclose(
         metrics.projection_angle(layer.linear(), x, w, b),
         angle(linear.apply(x, w), linear.apply(x, b)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import keras
 
 from neural_alignment import alignments, backend
 from neural_alignment.layers import keras_private
-from neural_alignment.layers.collector import Call, TrainingStep, probe, training_step
+from neural_alignment.layers.collector import Call, TrainingStep, given_mask, probe, training_step
 from neural_alignment.layers.site import Place, Site
 from neural_alignment.maps import Linear
 
@@ -88,6 +89,7 @@ class Aligned(backend.LayerLosses):
             return super().call(inputs)
         inputs = self._as_floats(inputs)
         mask = keras_private.mask_of(inputs)
+        mask = given_mask(self) if mask is None else mask
         for site in self._sites:
             inputs = site(inputs, training, mask)
             mask = site.linear.mask_of_outputs(mask)
@@ -123,19 +125,31 @@ class Aligned(backend.LayerLosses):
         return [name for site in self.sites for name in site.variable_names]
 
     def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        if self.built:
-            for name in self.rule_weights:
-                store[name] = getattr(self, name)
+        """The layer's own weights as Keras numbers them without a rule, the rule's by name."""
+        saved: dict[str, Any] = {}
+        super().save_own_variables(saved)
+        rules = {name: getattr(self, name) for name in self.rule_weights} if saved else {}
+        own = [w for w in saved.values() if not any(w is one for one in rules.values())]
+        for name, weight in ({str(i): w for i, w in enumerate(own)} | rules).items():
+            store[name] = weight
 
     def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables(store)
+        known = store.keys()  # Keras 3.8's store has no `in`
         for name in self.rule_weights:
-            if name not in store.keys():  # noqa: SIM118  (Keras 3.8's store has no `in`)
+            if name not in known:
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "
-                    f"(rule {self.alignment.name!r}) in the file. Received: {sorted(store.keys())}"
+                    f"(rule {self.alignment.name!r}) in the file. Received: {sorted(known)}"
                 )
+        # Some of Keras's layers number every weight, others a list of theirs.
+        places: dict[str, Any] = {}
+        super().save_own_variables(places)
+        names = {id(getattr(self, name)): name for name in self.rule_weights}
+        count = itertools.count()
+        at = {key: names.pop(id(w), None) or str(next(count)) for key, w in places.items()}
+        at |= {name: name for name in names.values()}
+        super().load_own_variables({key: store[name] for key, name in at.items() if name in known})
+        for name in names.values():
             getattr(self, name).assign(store[name])
 
     def get_config(self) -> dict[str, Any]:

@@ -147,6 +147,26 @@ def probe(added: Sequence[Tensor] | None = None) -> Iterator[list[Call]]:
         _active.probe = previous
 
 
+@contextlib.contextmanager
+def masks(by_layer: dict[int, Tensor | None]) -> Iterator[None]:
+    """Masks for layers whose inputs have lost theirs on the way.
+
+    Args:
+        by_layer: the mask of a layer's inputs, or None, by the layer's `id`.
+    """
+    previous = getattr(_active, "masks", {})
+    _active.masks = previous | by_layer
+    try:
+        yield
+    finally:
+        _active.masks = previous
+
+
+def given_mask(layer: Any) -> Tensor | None:
+    """The mask that `masks` has for a layer's inputs, if any."""
+    return getattr(_active, "masks", {}).get(id(layer))
+
+
 def record(site: Site, inputs: Tensor, projection: Tensor) -> Tensor:
     """Hands a call to the probe, if there is one.
 

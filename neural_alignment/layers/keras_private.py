@@ -15,8 +15,43 @@ Tensor = Any
 
 
 def flatten_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Every layer inside a layer, nested ones too; `model.layers` stops at the first level."""
-    return model._flatten_layers(include_self=False)
+    """Every layer inside a layer, nested ones too, in order.
+
+    `model.layers` stops at the first level; Keras's own walk turns nested layers round.
+    """
+    found: dict[int, keras.layers.Layer] = {}
+
+    def visit(layer: keras.layers.Layer) -> None:
+        for inner in layer._layers:
+            if id(inner) not in found:
+                found[id(inner)] = inner
+                visit(inner)
+
+    visit(model)
+    return list(found.values())
+
+
+def replace_layers(
+    layer: keras.layers.Layer,
+    kind: type[keras.layers.Layer],
+    make: Callable[[keras.layers.Layer], keras.layers.Layer],
+) -> None:
+    """Puts other layers in the place of those that a layer has made for itself.
+
+    Keras has no way to say which layers MultiHeadAttention is to be made of.
+
+    Args:
+        layer: that has attributes of the kind.
+        kind: exactly this type is replaced.
+        make: from the old layer, the new one.
+    """
+    # On PyTorch layers are modules, which a module holds apart from its other attributes.
+    attributes = vars(layer) | vars(layer).get("_modules", {})
+    for name, old in attributes.items():
+        if type(old) is kind:
+            new = make(old)
+            layer._tracker.replace_tracked_value("layers", old, new)
+            setattr(layer, name, new)
 
 
 def child_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

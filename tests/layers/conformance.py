@@ -70,6 +70,9 @@ def _case(cls: type, input_shape: tuple[int, ...], **arguments: Any) -> LayerCas
     return LayerCase(cls, _SHARED | arguments, input_shape)
 
 
+# Without bias: in this layout XLA on a CPU adds another channel's bias, to stock layers too.
+_FIRST = {"data_format": "channels_first", "bias_initializer": "zeros"}
+
 LAYERS: dict[str, LayerCase] = {
     "dense": _case(layers.Dense, (3, 5), units=4),
     "dense_rank3": _case(layers.Dense, (3, 2, 5), units=4),
@@ -89,18 +92,103 @@ LAYERS: dict[str, LayerCase] = {
     "conv3d": _case(layers.Conv3D, (3, 3, 4, 3, 2), filters=3, kernel_size=2, padding="same"),
     # Keras compiles these with XLA at every eager call on a CPU.
     "conv2d_groups": _case(layers.Conv2D, (3, 4, 4, 4), filters=4, kernel_size=2, groups=2),
-    # Without bias: in this layout XLA on a CPU adds another channel's bias, to stock layers too.
-    "conv2d_first": _case(
-        layers.Conv2D,
-        (3, 2, 4, 4),
+    "conv2d_first": _case(layers.Conv2D, (3, 2, 4, 4), filters=3, kernel_size=2, **_FIRST),
+    "einsum": _case(
+        layers.EinsumDense,
+        (3, 2, 5),
+        equation="abc,cde->abde",
+        output_shape=(2, 2, 3),
+        bias_axes="de",
+    ),
+    # The way back out of the heads, W's axes in another order.
+    "einsum_heads": _case(
+        layers.EinsumDense, (3, 4, 2, 3), equation="...de,fed->...f", output_shape=5, bias_axes="f"
+    ),
+    # A kernel for each place.
+    "einsum_grouped": _case(
+        layers.EinsumDense, (3, 4, 5), equation="abc,bcd->abd", output_shape=(4, 2), bias_axes="d"
+    ),
+    "depthwise1d": _case(layers.DepthwiseConv1D, (3, 7, 2), kernel_size=3, strides=2),
+    "depthwise2d": _case(
+        layers.DepthwiseConv2D,
+        (3, 6, 5, 2),
+        kernel_size=(3, 2),
+        depth_multiplier=3,
+        strides=2,
+        padding="same",
+    ),
+    "depthwise2d_dilated": _case(
+        layers.DepthwiseConv2D, (3, 6, 5, 2), kernel_size=2, dilation_rate=2
+    ),
+    "separable1d": _case(
+        layers.SeparableConv1D, (3, 7, 2), filters=4, kernel_size=3, padding="same", dilation_rate=2
+    ),
+    "separable2d": _case(
+        layers.SeparableConv2D,
+        (3, 6, 5, 2),
+        filters=4,
+        kernel_size=3,
+        depth_multiplier=2,
+        strides=2,
+        padding="same",
+    ),
+    "conv1d_transpose": _case(
+        layers.Conv1DTranspose, (3, 4, 2), filters=3, kernel_size=2, strides=3
+    ),
+    "conv2d_transpose": _case(
+        layers.Conv2DTranspose,
+        (3, 3, 4, 2),
+        filters=4,
+        kernel_size=(3, 4),
+        strides=2,
+        padding="same",
+    ),
+    "conv2d_transpose_output_padding": _case(
+        layers.Conv2DTranspose,
+        (3, 3, 4, 2),
         filters=3,
-        kernel_size=2,
-        data_format="channels_first",
-        bias_initializer="zeros",
+        kernel_size=3,
+        strides=(2, 3),
+        padding="same",
+        output_padding=(0, 2),
+    ),
+    "conv2d_transpose_dilated": _case(
+        layers.Conv2DTranspose, (3, 3, 4, 2), filters=3, kernel_size=2, dilation_rate=2
+    ),
+    "conv3d_transpose": _case(
+        layers.Conv3DTranspose, (2, 2, 3, 2, 2), filters=3, kernel_size=2, strides=2
+    ),
+    "depthwise2d_first": _case(
+        layers.DepthwiseConv2D, (3, 2, 4, 4), kernel_size=2, depth_multiplier=2, **_FIRST
+    ),
+    "separable2d_first": _case(
+        layers.SeparableConv2D, (3, 2, 4, 4), filters=3, kernel_size=2, **_FIRST
+    ),
+    "conv2d_transpose_first": _case(
+        layers.Conv2DTranspose, (3, 2, 4, 4), filters=3, kernel_size=2, strides=2, **_FIRST
     ),
 }
 
-COMPILED_BY_KERAS = ("conv2d_groups", "conv2d_first")
+COMPILED_BY_KERAS = (
+    "conv2d_groups",
+    "conv2d_first",
+    "depthwise2d_first",
+    "separable2d_first",
+    "conv2d_transpose_first",
+)
+
+# One layer of every map: every variant goes through these, every rule through all.
+REPRESENTATIVES = (
+    "dense",
+    "dense_rank3",
+    "conv1d_causal",
+    "conv2d_same",
+    "conv3d",
+    "einsum",
+    "depthwise2d",
+    "separable2d",
+    "conv2d_transpose",
+)
 
 PLAIN_RULES = tuple(name for name in RULES if ":" not in name)
 

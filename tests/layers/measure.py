@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_alignment.layers import training_step
-from tests.alignments import reference
+from tests.alignments import reference, reference_maps
 
 # Where `measure` and what it is compared with take their random numbers.
 STEP, SEED = 7, 3
@@ -38,7 +38,7 @@ def measure(layer, x, dy, step=STEP, seed=SEED) -> Measured:
         with training_step(step, seed) as active:
             outputs = layer(x, training=True)
         j = tf.reduce_sum(tf.cast(outputs, "float32") * tf.cast(dy, "float32"))
-        loss = active.losses[0][1] if active.losses else None
+        loss = tf.add_n([value for _, value in active.losses]) if active.losses else None
     of_r = dict.fromkeys(named) if loss is None else tape.gradient(loss, named)
     return Measured(outputs, loss, tape.gradient(j, named), of_r)
 
@@ -66,36 +66,75 @@ def weights(layer) -> dict:
     return {w.name: np.asarray(w.value, "float64") for w in layer.weights if w.dtype != "int32"}
 
 
-def trained(layer) -> list[str]:
-    """Names of what the rule trains."""
-    return [w.name for w in layer.trainable_weights if w.name.startswith("backward_")]
+def values_at(site, values) -> dict:
+    """A site's values by the rule's own names for them: "kernel", "backward_kernel", ..."""
+    names = {"kernel": site.place.kernel}
+    names |= {name: variable.name for name, variable in site.variables.items()}
+    return {name: values[at] for name, at in names.items()}
 
 
-def backward_kernel(layer, values):
+def trained(site) -> str | None:
+    """The name of what the rule trains; None is nothing."""
+    return next((v.name for v in site.variables.values() if v.trainable), None)
+
+
+def map_at(site):
+    """The NumPy map of a site."""
+    return reference_maps.map_of(site.layer, site.place.name)
+
+
+def backward_kernel(site, values):
     """B from the weights; for rules that derive it from W, as the layer gives it."""
-    mask = values.get("backward_mask", 1.0)
-    if "backward_kernel_rq" in values:
-        return values["backward_kernel_rq"]
-    if layer.alignment.name == "product":
-        return (values["backward_kernel_r"] * mask) @ values["backward_kernel_q"]
-    if layer.alignment.name == "sign_symmetry":
+    own = values_at(site, values)
+    mask = own.get("backward_mask", 1.0)
+    if "backward_kernel_rq" in own:
+        return own["backward_kernel_rq"]
+    if site.alignment.name == "product":
+        turned = (own["backward_kernel_r"] * mask) @ own["backward_kernel_q"]
+        return map_at(site).from_outputs_last(turned, own["kernel"].shape)
+    if site.alignment.name == "sign_symmetry":
         with training_step(STEP, SEED):
-            return numpy(layer.backward_kernel_value())
-    return values["backward_kernel"] * mask
+            return numpy(site.backward_kernel_value())
+    return own["backward_kernel"] * mask
 
 
-def noise(layer, shape):
+def projections(layer, x, values) -> list:
+    """Input and projection of every site."""
+    found, x = [], x.astype("float64")
+    for site in layer.sites:
+        projection = map_at(site).apply(x, values[site.place.kernel])
+        found.append((x, projection))
+        x = projection
+    return found
+
+
+def outputs(layer, x, values):
+    """The layer's outputs, from the equations."""
+    projection = projections(layer, x, values)[-1][1] + bias_for_outputs(layer, values)
+    return reference.ACTIVATIONS[layer.activation.__name__](projection)
+
+
+def upstream_errors(layer, x, dy, values, kernel=backward_kernel) -> list:
+    """The error at the layer's input, then at every site's projection."""
+    errors = [dy * (1.0 - outputs(layer, x, values) ** 2)]  # of a tanh
+    inputs = [at for at, _ in projections(layer, x, values)]
+    for site, at in zip(layer.sites[::-1], inputs[::-1], strict=True):
+        errors.insert(0, map_at(site).transpose(at.shape, kernel(site, values), errors[0]))
+    return errors
+
+
+def noise(site, shape):
     """The noise input of the step, made from its random bits; None is no noise."""
-    distribution = getattr(layer.alignment, "input_distribution", None)
+    distribution = getattr(site.alignment, "input_distribution", None)
     if distribution is None:
         return None
     with training_step(STEP, SEED):
-        seed = layer.sites[0].noise_seed(training=False)
+        seed = site.noise_seed(training=False)
     words = shape if distribution == "uniform" else (2, (np.prod(shape) + 1) // 2)
     bits = tf.random.stateless_uniform(
         words, seed, minval=None, maxval=None, dtype="uint32", alg="philox"
     )
-    return reference.noise(layer.alignment, shape, bits.numpy())
+    return reference.noise(site.alignment, shape, bits.numpy())
 
 
 def bias_for_outputs(layer, values):
@@ -106,20 +145,22 @@ def bias_for_outputs(layer, values):
 
 
 def reference_loss(layer, x, values):
-    """R of the layer at other weights, in float64."""
-    mask = values.get("backward_mask", 1.0)
-    if "backward_kernel_r" in values:
-        trained = values["backward_kernel_r"] * mask
-    else:
-        trained = values.get("backward_kernel_rq")
-    return reference.alignment_loss(
-        layer.alignment,
-        reference.Map(layer),
-        x.astype("float64"),
-        values["kernel"],
-        backward_kernel(layer, values),
-        bias=bias_for_outputs(layer, values),
-        activation=layer.activation.__name__,
-        noise=noise(layer, x.shape),
-        r=trained,
-    )
+    """R of the layer at other weights, in float64; inputs of its sites are those at its own."""
+    total = 0.0
+    for site, (at, _) in zip(layer.sites, projections(layer, x, weights(layer)), strict=True):
+        own = values_at(site, values)
+        factor = own.get("backward_kernel_rq")
+        if "backward_kernel_r" in own:
+            factor = own["backward_kernel_r"] * own.get("backward_mask", 1.0)
+        total += reference.alignment_loss(
+            layer.alignment,
+            map_at(site),
+            at,
+            own["kernel"],
+            backward_kernel(site, values),
+            bias=bias_for_outputs(layer, values) if site.place.ends else None,
+            activation=layer.activation.__name__ if site.place.ends else "linear",
+            noise=noise(site, at.shape),
+            r=factor,
+        )
+    return total

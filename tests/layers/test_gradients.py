@@ -10,25 +10,40 @@ import tensorflow as tf
 from neural_alignment import alignments, layers
 from neural_alignment.layers import training_step
 from tests.alignments import reference
-from tests.layers.conformance import COMPILED_BY_KERAS, LAYERS, PLAIN_RULES, RULES, draw, rule
+from tests.layers.conformance import (
+    COMPILED_BY_KERAS,
+    LAYERS,
+    PLAIN_RULES,
+    REPRESENTATIVES,
+    RULES,
+    draw,
+    rule,
+)
 from tests.layers.measure import (
     SEED,
     STEP,
-    backward_kernel,
     bias_for_outputs,
     built,
+    map_at,
     measure,
     numpy,
     output_shape,
+    outputs,
+    projections,
     reference_loss,
     trained,
+    upstream_errors,
+    values_at,
     weights,
 )
 
 # Layers that Keras compiles at every eager call get one rule of every kind here; all rules run
 # through them in test_conformance, compiled once.
 PAIRS = [
-    (variant, name) for name in LAYERS if name not in COMPILED_BY_KERAS for variant in RULES
+    (variant, name)
+    for name in LAYERS
+    if name not in COMPILED_BY_KERAS
+    for variant in (RULES if name in REPRESENTATIVES else PLAIN_RULES)
 ] + [(variant, "conv2d_groups") for variant in ("information:amp", "mirror:forward", "product")]
 EVERY_PAIR = pytest.mark.parametrize(("variant", "name"), PAIRS)
 
@@ -63,11 +78,12 @@ def test_the_loss_reaches_the_kernels_only(variant, name):
         assert measured.loss is None
         assert not reached
         return
-    expected = set(trained(layer))
+    kernels = {site.place.kernel for site in layer.sites}
+    expected = {trained(site) for site in layer.sites}
     if layer.alignment.update_forward:
-        expected.add("kernel")
+        expected |= kernels
     # A factor, mask or input that gets zeros is not reached, and costs a gradient all the same.
-    for never in {"x", "bias", "kernel"} - expected:
+    for never in {"x", "bias", *kernels} - expected:
         assert measured.of_r[never] is None, never
     fixed = {w.name for w in layer.non_trainable_weights}
     assert reached - fixed == expected
@@ -76,49 +92,59 @@ def test_the_loss_reaches_the_kernels_only(variant, name):
 @EVERY_PAIR
 def test_the_error_goes_back_through_the_backward_kernel(variant, name):
     layer, x, dy, measured = call(variant, name)
-    values, linear = weights(layer), reference.Map(layer)
-    outputs = linear.apply(x.astype("float64"), values["kernel"])
-    outputs = np.tanh(outputs + bias_for_outputs(layer, values))
-    np.testing.assert_allclose(measured.outputs, outputs, rtol=1e-5, atol=1e-6)
+    values = weights(layer)
+    expected = outputs(layer, x, values)
+    np.testing.assert_allclose(measured.outputs, expected, rtol=1e-5, atol=1e-6)
 
-    upstream = dy * (1.0 - outputs**2)
-    through_b = linear.transpose(x.shape, backward_kernel(layer, values), upstream)
+    through_b = upstream_errors(layer, x, dy, values)[0]
     np.testing.assert_allclose(measured.of_j["x"], through_b, rtol=1e-4, atol=1e-5)
-    through_w = linear.transpose(x.shape, values["kernel"], upstream)
+    through_w = upstream_errors(layer, x, dy, values, forward_kernel)[0]
     assert np.abs(measured.of_j["x"] - through_w).max() > 0.1 * np.abs(through_w).max()
+
+
+def forward_kernel(site, values):
+    return values[site.place.kernel]
 
 
 @EVERY_PAIR
 def test_the_forward_kernel_learns_as_in_backpropagation(variant, name):
+    """Each kernel from the error that reaches it, through the backward kernels above it."""
     layer, x, dy, measured = call(variant, name)
-    values, linear = weights(layer), reference.Map(layer)
-
-    def j(values):
-        outputs = linear.apply(x.astype("float64"), values["kernel"])
-        return (dy * np.tanh(outputs + bias_for_outputs(layer, values))).sum()
-
+    values = weights(layer)
+    inputs = [at for at, _ in projections(layer, x, values)]
+    errors = upstream_errors(layer, x, dy, values)[1:]
     rng = np.random.default_rng(2)
-    for key in ("kernel", "bias"):
-        assert_slopes(j, values, key, numpy(measured.of_j[key]), rng)
+    for site, at, error in zip(layer.sites, inputs, errors, strict=True):
+        key, linear = site.place.kernel, map_at(site)
+
+        def j(values):
+            projection = linear.apply(at, values[key])  # noqa: B023
+            if not site.place.ends:  # noqa: B023
+                return (error * projection).sum()  # noqa: B023
+            return (dy * np.tanh(projection + bias_for_outputs(layer, values))).sum()
+
+        for weight in (key, "bias") if site.place.ends else (key,):
+            assert_slopes(j, values, weight, numpy(measured.of_j[weight]), rng)
 
 
 @EVERY_PAIR
 def test_a_tied_gradient_and_no_other_reaches_the_backward_kernel(variant, name):
     layer, _, _, measured = call(variant, name)
     values = weights(layer)
-    own = {key for key in values if key.startswith("backward_")}
-    if layer.alignment.tie_grad:
-        tied = numpy(measured.of_j["kernel"])
-        if "backward_kernel_q" in values:
-            tied = tied @ values["backward_kernel_q"].T
-        if "backward_kernel_g" in values:
-            tied = tied @ values["backward_kernel_g"]
-        tied = tied * values.get("backward_mask", 1.0)
-        (name_of_trained,) = trained(layer)
-        np.testing.assert_allclose(measured.of_j[name_of_trained], tied, rtol=1e-4, atol=1e-5)
+    if not layer.alignment.tie_grad:
+        assert {measured.of_j[key] is None for key in values if "backward" in key} <= {True}
+        return
+    for site in layer.sites:
+        own, tied = values_at(site, values), numpy(measured.of_j[site.place.kernel])
+        linear, shape = map_at(site), tied.shape
+        if "backward_kernel_q" in own:
+            tied = linear.outputs_last(tied) @ own["backward_kernel_q"].T
+        if "backward_kernel_g" in own:
+            mixed = linear.outputs_last(tied) @ own["backward_kernel_g"]
+            tied = linear.from_outputs_last(mixed, shape)
+        tied = tied * own.get("backward_mask", 1.0)
+        np.testing.assert_allclose(measured.of_j[trained(site)], tied, rtol=1e-4, atol=1e-5)
         assert np.any(tied)
-    else:
-        assert [measured.of_j[key] for key in own] == [None] * len(own)
 
 
 @EVERY_PAIR
@@ -130,11 +156,34 @@ def test_the_loss_and_its_gradients_are_those_of_the_equations(variant, name):
     np.testing.assert_allclose(measured.loss, reference_loss(layer, x, values), rtol=2e-5)
     assert measured.loss.dtype == "float32"
     rng = np.random.default_rng(4)
-    trained = {"kernel", "backward_kernel", "backward_kernel_r"} & set(values)
-    for key in sorted(trained):
+    kernels = {site.place.kernel for site in layer.sites}
+    for key in sorted(kernels | {trained(site) for site in layer.sites}):
         if measured.of_r[key] is not None:
             gradient = numpy(measured.of_r[key])
             assert_slopes(lambda v: reference_loss(layer, x, v), values, key, gradient, rng)
+
+
+def test_the_factors_of_product_are_those_of_the_outputs():
+    """Q is on the output axis wherever the kernel has it; R has the kernel's other axes."""
+    shapes = {
+        "dense": ((5, 20), (20, 4)),
+        "conv2d_groups": ((2, 2, 2, 20), (20, 4)),
+        "einsum": ((5, 30), (30, 6)),
+        "einsum_heads": ((6, 25), (25, 5)),
+        "einsum_grouped": ((5, 40), (40, 8)),
+        "depthwise2d": ((3, 2, 1, 30), (30, 6)),
+        "conv1d_transpose": ((2, 2, 15), (15, 3)),
+        "conv2d_transpose": ((3, 4, 2, 20), (20, 4)),
+        "conv3d_transpose": ((2, 2, 2, 2, 15), (15, 3)),
+    }
+    for name, expected in shapes.items():
+        layer = built(LAYERS[name], alignments.Product(expansion=5.0))
+        factors = layer.backward_kernel_r.shape, layer.backward_kernel_q.shape
+        assert factors == expected, name
+        assert layer.backward_kernel_value().shape == layer.kernel.shape, name
+    layer = built(LAYERS["separable2d"], alignments.Product(expansion=5.0))
+    assert layer.backward_depthwise_kernel_r.shape == (3, 3, 1, 20)
+    assert layer.backward_pointwise_kernel_r.shape == (1, 1, 4, 20)
 
 
 SWITCHES = (
@@ -218,7 +267,9 @@ def numerical_error(layer, key, x, dy):
     return max(errors)
 
 
-@pytest.mark.parametrize("name", ["dense_rank3", "conv2d_same", "conv3d"])
+@pytest.mark.parametrize(
+    "name", ["dense_rank3", "conv2d_same", "conv3d", "einsum", "depthwise2d", "conv2d_transpose"]
+)
 @pytest.mark.parametrize(
     "variant", [v for v in RULES if v in PLAIN_RULES or v.startswith(("sign", "product"))]
 )
@@ -232,12 +283,13 @@ def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, n
     with training_step(STEP, SEED):
         seed = layer.sites[0].noise_seed(training=False)
     # In float64, which `backward_kernel_value` is not.
-    layer.kernel.assign(layer.alignment.backward_kernel(kept["kernel"], kept, seed))
+    made = layer.alignment.backward_kernel(kept["kernel"], kept, seed, linear=layer.linear())
+    layer.kernel.assign(made)
     assert numerical_error(layer, "x", x, dy) < 1e-7
 
 
 @pytest.mark.parametrize("variant", [v for v in RULES if not v.endswith(":identity")])
-@pytest.mark.parametrize("name", ["dense", "conv2d_same"])
+@pytest.mark.parametrize("name", ["dense", "conv2d_same", "einsum", "conv2d_transpose"])
 def test_fresh_layers_have_different_kernels(variant, name):
     case = LAYERS[name]
     shared = keras.initializers.GlorotNormal()
