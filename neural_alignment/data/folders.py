@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import logging
 import os
 import shlex
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from neural_alignment.data import sources
 from neural_alignment.data.array_files import Split
@@ -18,6 +18,8 @@ from neural_alignment.data.encode import decode
 from neural_alignment.data.messages import reason, size
 from neural_alignment.data.sources import Image
 from neural_alignment.lazy import tf
+
+_log = logging.getLogger(__name__)
 
 TRAIN = ("train", "training")
 VALIDATION = ("validation", "val", "valid", "test", "testing")
@@ -111,6 +113,34 @@ def class_folders(folder: str) -> list[str]:
     return sources.class_folders(folder) if os.path.isdir(folder) else []
 
 
+def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
+    """The images of both splits.
+
+    Args:
+        found: where they are.
+
+    Returns:
+        Those of training and of validation, the classes, and what was found in words.
+
+    Raises:
+        ValueError: classes differ between the splits, or there are too few images.
+    """
+    train, classes = _listed(found.train, None)
+    said = f"{len(train)} images of {len(classes)} classes in {found.train}"
+    if found.validation is None:
+        train, validation = _held_out(train)
+        said += f", one in {HELD_OUT} of each class held out for validation"
+    else:
+        validation, _ = _listed(found.validation, classes)
+        said += f", {len(validation)} for validation in {found.validation}"
+    if not train or not validation:
+        raise ValueError(
+            f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "
+            "validates. Received: fewer. Give folders train and validation."
+        )
+    return train, validation, classes, said
+
+
 def read(found: Folders, image_size: int | None = None) -> tuple[Split, Split, list[str], str]:
     """Reads the images of both splits.
 
@@ -125,21 +155,8 @@ def read(found: Folders, image_size: int | None = None) -> tuple[Split, Split, l
     Raises:
         ValueError: see `load`.
     """
-    train, classes = _listed(found.train, None)
-    if found.validation is None:
-        train, validation = _held_out(train)
-        said = f"one image in {HELD_OUT} of each class in {found.train} held out for validation"
-    else:
-        validation, _ = _listed(found.validation, classes)
-        said = f"validated on {found.validation}"
-    if not train or not validation:
-        raise ValueError(
-            f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "
-            "validates. Received: fewer. Give folders train and validation."
-        )
-    splits = _decoded(found, (train, validation), image_size)
-    source = f"{len(train) + len(validation)} images of {len(classes)} classes in {found.train}"
-    return *splits, classes, f"{source}, {said}"
+    train, validation, classes, said = listing(found)
+    return *_decoded(found, (train, validation), image_size), classes, said
 
 
 def grey(found: Folders, splits: Sequence[Split]) -> list[Split]:
@@ -180,7 +197,7 @@ def _listed(folder: str, classes: Sequence[str] | None) -> tuple[list[Image], li
     left_out: list[str] = []
     found, classes = sources.images(folder, classes, left_out=left_out.append)
     if left_out:
-        logging.warning("%s, left out: %s", folder, sources.summary(left_out))
+        _log.warning("%s, left out: %s", folder, sources.summary(left_out))
     return found, classes
 
 

@@ -1,296 +1,34 @@
 """ImageNet, or any image folder prepared like it, from TFRecords on a disk or on gs://.
 
-An epoch's order is fixed by (seed, epoch): the shards are permuted, read by a fixed interleave, and
-shuffled in a buffer of undecoded records. Batches to be skipped are dropped there, so a resumed run
-decodes nothing twice; an example's augmentation depends on (seed, epoch, its place in the epoch).
+The records are found, counted and checked here, before step 1; `record_pipeline` reads them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-from absl import logging
-
+from neural_alignment.data import folder_records, folders, tfds, tfrecords
 from neural_alignment.data import preprocessing as preprocess
-from neural_alignment.data import tfds, tfrecords
-from neural_alignment.data.dataset import Dataset, check_train_arguments, finish, shard_size
+from neural_alignment.data.bad_records import BadRecordError, BadRecords, describe_error
+from neural_alignment.data.claim import MANIFEST
+from neural_alignment.data.published import IMAGENET
+from neural_alignment.data.record_pipeline import ImageNet
 from neural_alignment.data.tfrecords import LAYOUTS, Shard
 from neural_alignment.lazy import tf
 
-NUM_CLASSES, NUM_TRAIN, NUM_VALIDATION = 1000, 1_281_167, 50_000  # ILSVRC 2012
+__all__ = [
+    "BadRecordError", "BadRecords", "ImageNet", "check", "describe_error", "load", "load_tfds",
+]  # fmt: skip
+
 IMAGE_SIZE = {"resnet": 224, "inception": 299}  # where none is asked for
 PATTERNS = {
     "train": ("train-*", "train/train-*", "train/*.tfrecord*"),
     "validation": ("validation-*", "validation/validation-*", "validation/*.tfrecord*"),
 }
 SPLITS = ("train", "validation")
-MANIFEST = "manifest.json"  # scripts/prepare_imagenet.py writes it beside the shards
-SHARD_BY = ("record", "file")
-
-_GOOD, _CORRUPT, _UNREADABLE = 0, 1, 2  # states of a record
-_CYCLE = 16  # shards read at a time
-_READ_BYTES = 4 << 20  # of each: a request to gs:// takes long, however little it asks for
-
-
-class BadRecordError(ValueError):
-    """A record that cannot be used; the message names its shard and index."""
-
-
-class BadRecords:
-    """Counts corrupt images, each once, and stops at a limit.
-
-    The count is of one process: each of several workers has its own, and a resumed run starts anew.
-
-    Args:
-        limit: how many different records may be skipped.
-
-    Raises:
-        ValueError: limit < 0.
-    """
-
-    def __init__(self, limit: int = 0) -> None:
-        if limit < 0:
-            raise ValueError(f"Expected max_bad_records >= 0. Received: {limit}.")
-        self.limit = limit
-        self._found: dict[tuple[str, int], None] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def found(self) -> tuple[tuple[str, int], ...]:
-        """(shard, index in it) of every corrupt image met so far, in that order."""
-        return tuple(self._found)
-
-    def add(self, path: str, index: int) -> None:
-        """Counts a record.
-
-        Args:
-            path: its shard.
-            index: its place there.
-
-        Raises:
-            BadRecordError: that is one more than the limit.
-        """
-        with self._lock:
-            if (path, index) in self._found:
-                return
-            self._found[path, index] = None
-            count = len(self._found)
-        if count > self.limit:
-            raise BadRecordError(
-                f"{path}, record {index}: Expected an image that can be decoded. Received: a "
-                f"corrupt one, the {_ordinal(count)} of this process. Repair it, or allow more "
-                f"with max_bad_records (now {self.limit})."
-            )
-        logging.warning("%s, record %d: corrupt image %d, skipped", path, index, count)
-
-
-def describe_error(error: BaseException) -> str | None:
-    """The one line that matters in what TensorFlow raises for a bad record.
-
-    Args:
-        error: what iterating a pipeline raised.
-
-    Returns:
-        The message, or None where the error is another.
-    """
-    match = re.search(rf"{BadRecordError.__name__}: (.*)", str(error))
-    return match[1].strip() if match else None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ImageNet(Dataset):
-    """Images in TFRecord shards; build it with `load` or `load_tfds`.
-
-    A corrupt image is counted in `bad_records` and left out, or raises: in training another image
-    of its batch takes its place, so that batches keep their size and a resumed run its data; in
-    validation its batch is smaller.
-
-    Args:
-        shards: the training and the validation shards, or those of one split to use no other.
-        preprocessing: from encoded images to the network's input.
-        bad_records: what counts corrupt images.
-        shuffle_buffer: undecoded records to shuffle among (ImageNet's take 110 KB each).
-        shard_by: "record": every worker reads all training shards, and decodes its part of each
-            batch: batches are the same whatever the number of workers. "file": a worker reads its
-            own training shards only, for many hosts on one storage; batches depend on their number.
-    """
-
-    shards: dict[str, tuple[Shard, ...]]
-    preprocessing: preprocess.Preprocessing
-    bad_records: BadRecords = dataclasses.field(default_factory=BadRecords)
-    shuffle_buffer: int = 8192
-    shard_by: str = "record"
-
-    def __post_init__(self) -> None:
-        if self.shuffle_buffer < 1:
-            raise ValueError(f"Expected shuffle_buffer >= 1. Received: {self.shuffle_buffer}.")
-        if self.shard_by not in SHARD_BY:
-            raise ValueError(
-                f"Expected shard_by: {', '.join(SHARD_BY)}. Received: {self.shard_by!r}."
-            )
-
-    def check_shares(self, batch_size: int, count: int) -> None:
-        """Checks, with shard_by "file", that every worker's files last an epoch."""
-        if self.shard_by != "file":
-            return
-        expected = self.steps_per_epoch(batch_size) * shard_size(batch_size, (0, count))
-        for index in range(count):
-            own = self.shards["train"][index::count]
-            records = sum(shard.records for shard in own)
-            if records < expected:
-                raise ValueError(
-                    f"Expected {expected} training records in the {len(own)} files of worker "
-                    f"{index}, one of {count}. Received: {records}. Use shard_by='record', or more "
-                    "and more equal files."
-                )
-
-    def train(
-        self,
-        batch_size: int,
-        epoch: int,
-        seed: int,
-        skip_batches: int = 0,
-        shard: tuple[int, int] = (0, 1),
-    ) -> tf.data.Dataset:
-        """One epoch of shuffled full batches; see `Dataset.train`."""
-        steps = self.steps_per_epoch(batch_size)
-        check_train_arguments(steps, epoch, seed, skip_batches)
-        size = shard_size(batch_size, shard)
-        index, count = shard
-        key = _epoch_key(seed, epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.shards["train"]))
-        if self.shard_by == "file":
-            order = order[order % count == index]
-            self.check_shares(batch_size, count)
-            records = self._records("train", order)
-            records = _shuffle(records, self.shuffle_buffer, key).enumerate()
-            records = records.take(steps * size).skip(skip_batches * size)
-            records = records.map(lambda place, record: (place * count + index, record))
-        else:
-            records = self._records("train", order)
-            records = _shuffle(records, self.shuffle_buffer, key).enumerate()
-            records = records.take(steps * batch_size).skip(skip_batches * batch_size)
-            records = _part(records, batch_size, size, index)
-        examples = self._examples(records, "train", key)
-        batches = examples.batch(size, drop_remainder=True).map(self._settle("train"))
-        return finish(batches)
-
-    def validation(self, batch_size: int, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-        """Every validation example once, in a fixed order; see `Dataset.validation`."""
-        size = shard_size(batch_size, shard)
-        index, _ = shard
-        records = self._records("validation", np.arange(len(self.shards["validation"])))
-        records = _part(records.enumerate(), batch_size, size, index)
-        batches = self._examples(records, "validation", None).batch(size)
-        rest = self.num_validation % batch_size
-        if rest and rest <= index * size:  # this shard's part of the last batch is empty
-            empty = [tf.zeros([0, *part.shape[1:]], part.dtype) for part in batches.element_spec]
-            batches = batches.concatenate(tf.data.Dataset.from_tensors(tuple(empty)))
-        return finish(batches.map(self._settle("validation")))
-
-    def _records(self, split: str, order: np.ndarray) -> tf.data.Dataset:
-        # (number of the shard, index in it, serialised record; "" for one that cannot be read)
-        shards = self.shards[split]
-        table = (
-            [shards[number].path for number in order],
-            order.astype(np.int64),
-            np.array([shards[number].records for number in order], np.int64),
-        )
-
-        def read(path: tf.Tensor, number: tf.Tensor, records: tf.Tensor) -> tf.data.Dataset:
-            # A damaged record ends its file. The count says how many are due, so that none is
-            # lost unnoticed: "" stands for what did not come, and `_settle` raises.
-            found = tf.data.TFRecordDataset(path, buffer_size=_READ_BYTES)
-            found = found.ignore_errors(log_warning=True)
-            missing = tf.data.Dataset.from_tensors("").repeat()
-            return tf.data.Dataset.zip(
-                (
-                    tf.data.Dataset.from_tensors(number).repeat(),
-                    tf.data.Dataset.range(records),
-                    found.concatenate(missing),
-                )
-            )
-
-        return tf.data.Dataset.from_tensor_slices(table).interleave(
-            read,
-            cycle_length=min(_CYCLE, len(order)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-
-    def _examples(self, records: tf.data.Dataset, split: str, key: int | None) -> tf.data.Dataset:
-        # (image, label, state, number of the shard, index in it)
-        layout = LAYOUTS[self.shards[split][0].layout]
-        features = {
-            layout.image: tf.io.FixedLenFeature([], tf.string),
-            layout.label: tf.io.FixedLenFeature([], tf.int64),
-        }
-        nothing = (tf.zeros([1, 1, 3], tf.uint8), tf.constant(0), tf.constant(False))
-
-        def example(place: tf.Tensor, record: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-            number, index, serialized = record
-            seed = None if key is None else tf.stack([tf.constant(key, tf.int64), place])
-
-            def decode(serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                parsed = tf.io.parse_single_example(serialized, features)
-                label = tf.cast(parsed[layout.label] - layout.first_label, tf.int32)
-                return self.preprocessing.crop(parsed[layout.image], seed), label, True
-
-            # A data set of one element, since only a data set can tell that an operation failed.
-            attempt = tf.data.Dataset.from_tensors(serialized).map(decode).ignore_errors()
-            attempt = attempt.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
-            crop, label, good = attempt.get_single_element()
-            failed = tf.where(tf.strings.length(serialized) == 0, _UNREADABLE, _CORRUPT)
-            state = tf.where(good, _GOOD, failed)
-            return self.preprocessing.finish(crop, seed), label, state, number, index
-
-        return records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-    def _settle(self, split: str) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-        paths = [shard.path for shard in self.shards[split]]
-
-        def report(states: np.ndarray, numbers: np.ndarray, indices: np.ndarray) -> np.ndarray:
-            for state, number, index in zip(states, numbers, indices, strict=True):
-                if state == _UNREADABLE:
-                    raise BadRecordError(
-                        f"{paths[number]}, record {index}: Expected a readable record. Received: "
-                        "a damaged or shortened file, or storage that failed. Write the shard "
-                        "again if it is damaged."
-                    )
-                if state == _CORRUPT:
-                    self.bad_records.add(paths[number], int(index))
-            if split == "train" and all(states):
-                raise BadRecordError(
-                    f"{paths[numbers[0]]}, record {indices[0]}: Expected a batch with a usable "
-                    f"image. Received: {len(states)} corrupt ones."
-                )
-            return np.flatnonzero(states == _GOOD)
-
-        def settle(
-            images: tf.Tensor,
-            labels: tf.Tensor,
-            states: tf.Tensor,
-            numbers: tf.Tensor,
-            indices: tf.Tensor,
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            def repair() -> tuple[tf.Tensor, tf.Tensor]:
-                rows = tf.numpy_function(report, [states, numbers, indices], tf.int64)
-                rows = tf.ensure_shape(rows, [None])
-                if split == "train":
-                    own = tf.range(tf.size(states, tf.int64))
-                    spare = tf.gather(rows, own % tf.size(rows, tf.int64))
-                    rows = tf.where(states == _GOOD, own, spare)
-                return tf.gather(images, rows), tf.gather(labels, rows)
-
-            return tf.cond(tf.reduce_all(states == _GOOD), lambda: (images, labels), repair)
-
-        return settle
 
 
 def load(
@@ -310,11 +48,12 @@ def load(
     """Finds the shards train-* and validation-* in a folder, and checks them.
 
     The features are [K]'s `images`, `labels` from 0; or `image/encoded`, `image/class/label` from
-    1; or `image`, `label` from 0. The first record of a shard tells which.
+    1; or `image`, `label` from 0. The first record of a shard tells which. Where there are no
+    shards but class folders of images, these are read into memory, if they are few enough.
 
     Args:
         name: the data set's name.
-        data_dir: the folder, local or gs://.
+        data_dir: the folder, local or gs://; class folders: local.
         download: must be False: ImageNet is not to be had without registration.
         image_size: pixels a side; None: `IMAGE_SIZE` of the preprocessing.
         preprocessing: "resnet" or "inception".
@@ -345,31 +84,41 @@ def load(
             "with --data_dir."
         )
     data_dir = os.path.expanduser(data_dir)
-    prepared = _preprocessing(preprocessing, image_size)  # before the files are gone through
-    bad_records = BadRecords(max_bad_records)
+    options = _options(preprocessing, image_size, max_bad_records, shuffle_buffer, shard_by)
+    expected = {"classes": num_classes, "train": num_train, "validation": num_validation}
+    found = _class_folders(data_dir)
+    if found is not None:
+        return folder_records.load(name, found, splits, expected, **options)
+    return _from_records(name, data_dir, splits, expected, options)
+
+
+def _from_records(
+    name: str,
+    data_dir: str,
+    splits: Sequence[str],
+    expected: dict[str, int | None],
+    options: dict[str, Any],
+) -> ImageNet:
     manifest = _manifest(data_dir)
-    if num_classes is None:
-        num_classes = manifest.get("num_classes", NUM_CLASSES)
-    expected = {"train": num_train, "validation": num_validation}
+    due = {"classes": manifest.get("num_classes", IMAGENET["classes"])}
+    counts = {split: manifest.get("splits", {}).get(split, {}) for split in SPLITS}
+    for split in SPLITS:
+        due[split] = sum(counts[split].values()) or IMAGENET[split]
+    due |= {key: number for key, number in expected.items() if number is not None}
     shards = {}
-    for split, default in (("train", NUM_TRAIN), ("validation", NUM_VALIDATION)):
-        counts = manifest.get("splits", {}).get(split, {})
-        if expected[split] is None:
-            expected[split] = sum(counts.values()) if counts else default
-        if split in splits:
-            paths = tfrecords.find_shards(data_dir, PATTERNS[split])
-            shards[split] = check(paths, split, num_classes, expected[split], counts)
+    for split in splits:
+        paths = tfrecords.find_shards(data_dir, PATTERNS[split])
+        shards[split] = check(paths, split, due["classes"], due[split], counts[split])
+    side = options["preprocessing"].image_size
     return ImageNet(
         name=name,
-        num_classes=num_classes,
-        image_shape=(prepared.image_size, prepared.image_size, 3),
-        num_train=expected["train"],
-        num_validation=expected["validation"],
+        num_classes=due["classes"],
+        image_shape=(side, side, 3),
+        num_train=due["train"],
+        num_validation=due["validation"],
         shards=shards,
-        preprocessing=prepared,
-        bad_records=bad_records,
-        shuffle_buffer=shuffle_buffer,
-        shard_by=shard_by,
+        source=f"{sum(map(len, shards.values()))} TFRecord files in {data_dir}",
+        **options,
     )
 
 
@@ -405,8 +154,7 @@ def load_tfds(
         FileNotFoundError: the set is not in the folder, and download is False.
         ValueError: as `load`, or the set is stored otherwise than in TFRecords.
     """
-    prepared = _preprocessing(preprocessing, image_size)
-    bad_records = BadRecords(max_bad_records)
+    options = _options(preprocessing, image_size, max_bad_records, shuffle_buffer, shard_by)
     builder = tfds.prepared_builder(name, data_dir, download)
     info = builder.info
     if info.file_format is None or info.file_format.value != "tfrecord":
@@ -414,36 +162,41 @@ def load_tfds(
             f"Expected {name} in TFRecord files in {builder.data_dir}. Received: {info.file_format}"
             ". Prepare it with file_format='tfrecord'."
         )
+    sources = _tfds_splits(builder)
     num_classes = info.features["label"].num_classes
-    sources = {"train": "train", "validation": "validation"}
-    if "validation" not in info.splits:
-        sources["validation"] = "test"
-    shards = {}
-    for split, source in sources.items():
-        if source not in info.splits:
-            raise ValueError(
-                f"Expected a split {source!r} in {builder.data_dir}. Received: "
-                f"{', '.join(info.splits)}."
-            )
-        if split not in splits:
-            continue
-        paths = [os.fspath(path) for path in info.splits[source].filepaths]
-        for path in paths:
-            if not tf.io.gfile.exists(path):
-                raise FileNotFoundError(f"Expected the shard {path}. Received: no such file.")
-        shards[split] = check(paths, split, num_classes, info.splits[source].num_examples)
+    side = options["preprocessing"].image_size
     return ImageNet(
         name=name,
         num_classes=num_classes,
-        image_shape=(prepared.image_size, prepared.image_size, 3),
+        image_shape=(side, side, 3),
         num_train=info.splits[sources["train"]].num_examples,
         num_validation=info.splits[sources["validation"]].num_examples,
-        shards=shards,
-        preprocessing=prepared,
-        bad_records=bad_records,
-        shuffle_buffer=shuffle_buffer,
-        shard_by=shard_by,
+        shards={
+            split: _tfds_shards(info.splits[sources[split]], split, num_classes) for split in splits
+        },
+        source=f"{builder.data_dir}, prepared by TensorFlow Datasets",
+        **options,
     )
+
+
+def _tfds_splits(builder: Any) -> dict[str, str]:
+    """Our names of the splits to the set's."""
+    there = builder.info.splits
+    sources = {"train": "train", "validation": "validation" if "validation" in there else "test"}
+    for source in sources.values():
+        if source not in there:
+            raise ValueError(
+                f"Expected a split {source!r} in {builder.data_dir}. Received: {', '.join(there)}."
+            )
+    return sources
+
+
+def _tfds_shards(info: Any, split: str, num_classes: int) -> tuple[Shard, ...]:
+    paths = [os.fspath(path) for path in info.filepaths]
+    for path in paths:
+        if not tf.io.gfile.exists(path):
+            raise FileNotFoundError(f"Expected the shard {path}. Received: no such file.")
+    return check(paths, split, num_classes, info.num_examples)
 
 
 def check(
@@ -512,8 +265,26 @@ def _bad_label(shard: Shard, num_classes: int) -> ValueError:
     )
 
 
-def _preprocessing(name: str, image_size: int | None) -> preprocess.Preprocessing:
-    return preprocess.get(name, IMAGE_SIZE.get(name, 224) if image_size is None else image_size)
+def _class_folders(data_dir: str) -> folders.Folders | None:
+    if "://" in data_dir:
+        return None
+    patterns = [pattern for each in PATTERNS.values() for pattern in each]
+    if any(tf.io.gfile.glob(os.path.join(data_dir, pattern)) for pattern in patterns):
+        return None
+    return folders.find(data_dir)
+
+
+def _options(
+    name: str, image_size: int | None, max_bad_records: int, shuffle_buffer: int, shard_by: str
+) -> dict[str, Any]:
+    # Made, and so checked, before the files are gone through.
+    size = IMAGE_SIZE.get(name, 224) if image_size is None else image_size
+    return {
+        "preprocessing": preprocess.get(name, size),
+        "bad_records": BadRecords(max_bad_records),
+        "shuffle_buffer": shuffle_buffer,
+        "shard_by": shard_by,
+    }
 
 
 def _manifest(data_dir: str) -> dict:
@@ -526,30 +297,3 @@ def _manifest(data_dir: str) -> dict:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: Expected JSON. Received: {error}. Write it again.") from error
-
-
-def _epoch_key(seed: int, epoch: int) -> int:
-    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(2))  # leaves room to count up from it in int64
-
-
-def _shuffle(records: tf.data.Dataset, size: int, key: int) -> tf.data.Dataset:
-    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
-        # Sets the seed of this function's graph: without it the order would depend on
-        # tf.random.set_seed as well.
-        tf.compat.v1.set_random_seed(0)
-        return records.shuffle(size, seed=key, reshuffle_each_iteration=False)
-
-    return tf.data.Dataset.from_tensors(0).flat_map(shuffled)
-
-
-def _part(records: tf.data.Dataset, batch_size: int, size: int, index: int) -> tf.data.Dataset:
-    # Of every batch the index-th `size` records, by their place in the epoch.
-    if size == batch_size:
-        return records
-    return records.filter(lambda place, _: place % batch_size // size == index)
-
-
-def _ordinal(number: int) -> str:
-    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number // 10 % 10 == 1 else suffix}"

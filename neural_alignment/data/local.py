@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import logging
 import os
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from neural_alignment.data import array_files, folders, tfds
 from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import SETS, Published, recognise
+
+_log = logging.getLogger(__name__)
 
 _FORMS = {"idx": "IDX files", "binary": "binary batches", "pickle": "pickled batches"}
 
@@ -252,7 +254,7 @@ def _compare(name: str, place: str, contents: dict[str, bytes]) -> str:
             )
     others = [file for file, owner in owners.items() if owner is None]
     if others:
-        logging.warning(
+        _log.warning(
             "%s: Expected the published files in %s. Received: other checksums of %s. They are "
             "taken as they are.",
             name, place, ", ".join(others),

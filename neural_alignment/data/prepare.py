@@ -75,6 +75,34 @@ def write(
         LockedError: another process prepares into the folder.
         OSError: the disk is full, now or foreseeably, or cannot be written to.
     """
+    _check_options(splits, shards, layout, max_unreadable)
+    with alone(output_dir):
+        claim(output_dir, plan(splits, classes, shards, layout))
+        check_space(splits, shards, output_dir)
+        with storage(output_dir):
+            save(os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes))
+        unreadable = _Unreadable(os.path.join(output_dir, UNREADABLE), max_unreadable)
+        manifest = {"num_classes": len(classes), "layout": layout, "splits": {}}
+        with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            for split, found in splits.items():
+                counts = manifest["splits"][split] = {}
+                for path, part in _shards(split, found, shards[split], output_dir):
+                    counts[os.path.basename(path)] = (
+                        index_shard(path).records  # complete, or it would not have this name
+                        if os.path.exists(path)
+                        else _write_shard(path, part, classes, layout, pool, unreadable)
+                    )
+                    if progress is not None:
+                        progress(split, len(part))
+        manifest["unreadable"] = sorted(unreadable.names)
+        with storage(output_dir):
+            save(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
+    return manifest
+
+
+def _check_options(
+    splits: dict[str, Sequence[Image]], shards: dict[str, int], layout: str, max_unreadable: int
+) -> None:
     if layout not in FORMATS:
         raise ValueError(f"Expected a layout: {', '.join(sorted(FORMATS))}. Received: {layout!r}.")
     if max_unreadable < 0:
@@ -85,28 +113,6 @@ def write(
                 f"Expected 1 to {len(found)} {split} shards, one image each at least. Received: "
                 f"{shards[split]}."
             )
-    with alone(output_dir):
-        claim(output_dir, plan(splits, classes, shards, layout))
-        check_space(splits, shards, output_dir)
-        unreadable = _Unreadable(os.path.join(output_dir, UNREADABLE), max_unreadable)
-        manifest = {"num_classes": len(classes), "layout": layout, "splits": {}}
-        with storage(output_dir):
-            save(os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes))
-        with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for split, found in splits.items():
-                counts = manifest["splits"][split] = {}
-                for path, part in _shards(split, found, shards[split], output_dir):
-                    if os.path.exists(path):  # complete, or it would not have this name
-                        count = index_shard(path).records
-                    else:
-                        count = _write_shard(path, part, classes, layout, pool, unreadable)
-                    counts[os.path.basename(path)] = count
-                    if progress is not None:
-                        progress(split, len(part))
-        manifest["unreadable"] = sorted(unreadable.names)
-        with storage(output_dir):
-            save(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
-    return manifest
 
 
 def _shards(

@@ -119,6 +119,9 @@ SETS = {
     ),
 }  # fmt: skip
 
+# ILSVRC 2012.
+IMAGENET = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
+
 # What TensorFlow Datasets prepares a set from, where people have to fetch it themselves.
 ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from absl import logging
-
 if TYPE_CHECKING:
     from neural_alignment.data.dataset import Dataset
+
+_log = logging.getLogger(__name__)
 
 # A loader is `loader(name, **options) -> Dataset`, or where to import it from.
 _LOADERS: dict[str, Callable[..., Dataset] | str] = {
@@ -91,7 +92,7 @@ def get(name: str, **kwargs: Any) -> Dataset:
         )
     dataset = _loader(name)(name, **kwargs)
     if dataset.source:
-        logging.info("%s: %s", name, dataset.source)
+        _log.info("%s: %s", name, dataset.source)
     return dataset
 
 

@@ -98,17 +98,7 @@ def images(
         raise ValueError(
             f"Expected images ({' '.join(_ENDINGS)}) in {source}. Received: {_endings(others)}."
         )
-    if labels is None:
-        _check_classes(source, [name for name, _ in found], others)
-        owners = [os.path.dirname(name) for name, _ in found]
-        if "" in owners:
-            raise ValueError(
-                f"Expected class folders (or class archives) in {source}. Received: the image "
-                f"{found[owners.index('')][0]} outside of any. Give a file with the classes of the "
-                "images (--validation_labels)."
-            )
-    else:
-        owners = _read_labels(labels, [name for name, _ in found])
+    owners = _owners(source, [name for name, _ in found], others, labels)
     classes = sorted(set(owners)) if classes is None else list(classes)
     if left_out is not None:
         for name in others:
@@ -124,6 +114,23 @@ def images(
         Image(name, number[owner], file.path, file.offset, file.size)
         for (name, file), owner in zip(found, owners, strict=True)
     ], classes
+
+
+def _owners(
+    source: str, found: Sequence[str], others: Sequence[str], labels: str | None
+) -> list[str]:
+    """The class of each image."""
+    if labels is not None:
+        return _read_labels(labels, found)
+    _check_classes(source, found, others)
+    owners = [os.path.dirname(name) for name in found]
+    if "" in owners:
+        raise ValueError(
+            f"Expected class folders (or class archives) in {source}. Received: the image "
+            f"{found[owners.index('')]} outside of any. Give a file with the classes of the "
+            "images (--validation_labels)."
+        )
+    return owners
 
 
 def summary(names: Sequence[str]) -> str:

@@ -76,14 +76,12 @@ def prepared_builder(
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    storage = (OSError, tf.errors.OpError)  # these say what they are
-
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (*storage, tfds.core.DatasetNotFoundError):
-        raise
+    except (OSError, tf.errors.OpError, tfds.core.DatasetNotFoundError):
+        raise  # these say what they are
     except Exception as error:
         where = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise ValueError(
@@ -100,14 +98,21 @@ def prepared_builder(
             "Received: no such data. Give the folder that holds it with --data_dir, or "
             f"fetch it over the network with --dataset={name}{folder} --download."
         )
-    archives = ARCHIVES.get(name, ())
+    _prepare(name, builder)
+    return builder
+
+
+def _prepare(name: str, builder: Any) -> None:
+    import tensorflow as tf
+
+    archives, where = ARCHIVES.get(name, ()), builder.data_dir
     if archives:
         _check_archives(name, builder, archives)
     elif not _at_hand(builder):
         _check_reachable(name, builder)
     try:
         builder.download_and_prepare()
-    except storage as error:
+    except (OSError, tf.errors.OpError) as error:
         raise OSError(
             f"{where}: Expected to write the data set {name!r} there. Received: {told(error)}. See "
             "that there is space, and that this folder may be written."
@@ -118,7 +123,6 @@ def prepared_builder(
             f"Try again later, or copy a prepared set to {where}, or give its folder with "
             "--data_dir."
         ) from error
-    return builder
 
 
 def _downloads(builder: Any) -> str:

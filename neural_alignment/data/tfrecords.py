@@ -14,15 +14,17 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import logging
 import mmap
 import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
 
-from absl import logging
-
+from neural_alignment.data.messages import reason
 from neural_alignment.lazy import tf
+
+_log = logging.getLogger(__name__)
 
 Buffer = bytes | mmap.mmap
 
@@ -120,7 +122,7 @@ def index_shards(paths: Sequence[str], cache: str | None = None) -> list[Shard]:
     stale = [path for path in paths if kept.get(os.path.basename(path), {}).get("stamp")
              != stamps[path]]  # fmt: skip
     if stale:
-        logging.info("Indexing %d TFRecord shards in %s", len(stale), os.path.dirname(stale[0]))
+        _log.info("Indexing %d TFRecord shards in %s", len(stale), os.path.dirname(stale[0]))
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
             made = dict(zip(stale, pool.map(index_shard, stale), strict=True))
         for path, shard in made.items():
@@ -378,4 +380,4 @@ def _write_cache(cache: str | None, entries: dict[str, dict]) -> None:
             json.dump(entries, file)
         tf.io.gfile.rename(part, cache, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
-        logging.info("The index of the shards is not kept: %s", error)
+        _log.info("The index of the shards is not kept: %s", reason(error))

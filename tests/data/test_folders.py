@@ -56,7 +56,7 @@ def test_train_and_validation(train, validation, tmp_path):
     assert contents(dataset.train_images, dataset.train_labels) == wanted(10)
     assert contents(dataset.validation_images, dataset.validation_labels) == wanted(4)
     assert dataset.source == (
-        f"28 images of 2 classes in {tmp_path}/{train}, validated on {tmp_path}/{validation}"
+        f"20 images of 2 classes in {tmp_path}/{train}, 8 for validation in {tmp_path}/{validation}"
     )
 
 
@@ -71,7 +71,7 @@ def test_without_a_validation_folder_a_part_of_each_class_is_held_out(below, tmp
     assert sorted(train + validation) == wanted(10)
     again = data.get("image_folder", data_dir=str(tmp_path))
     assert contents(again.validation_images, again.validation_labels) == validation
-    assert "one image in 5 of each class" in dataset.source and "held out" in dataset.source
+    assert "20 images of 2 classes" in dataset.source and "one in 5 of each" in dataset.source
 
 
 def test_classes_that_are_named_like_splits(tmp_path):
@@ -104,7 +104,7 @@ def test_images_are_upright_and_hidden_files_left_out(tmp_path, caplog):
     (tmp_path / "train/lion/a.jpg").write_bytes(contents)
     (tmp_path / "train/lion/._a.jpg").write_bytes(b"x")
     (tmp_path / "train/.ipynb_checkpoints").mkdir()
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING):
         dataset = data.get("image_folder", data_dir=str(tmp_path))
     assert dataset.num_classes == 2
     difference = np.abs(dataset.train_images[0].astype(int) - upright)
@@ -176,7 +176,7 @@ def test_published_sets_as_class_folders(name, below, tmp_path):
     dataset = data.get(name, data_dir=str(tmp_path))
     assert dataset.image_shape == known.image_shape
     assert dataset.num_train == 2 * dataset.num_validation == 2 * known.num_classes
-    assert dataset.source.endswith(f"validated on {folder}/test")
+    assert dataset.source.endswith(f"for validation in {folder}/test")
 
 
 def test_class_folders_of_another_size_are_not_a_published_set(tmp_path):

@@ -250,7 +250,7 @@ def test_the_published_files_are_known_in_every_form(form, tmp_path, monkeypatch
     else:
         pack = gzip.compress if form == "gz" else bytes
         write_idx(tmp_path, made, lambda file: f"{file}{'.gz' if form == 'gz' else ''}", pack)
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING):
         dataset = data.get("mnist", data_dir=str(tmp_path))
     assert dataset.source.endswith("as published") and not caplog.messages
     # The same files asked for as the set that is like it: refused, not trained on unseen.
@@ -261,7 +261,7 @@ def test_the_published_files_are_known_in_every_form(form, tmp_path, monkeypatch
 
 def test_other_files_are_taken_with_a_warning(tmp_path, caplog):
     write_idx(tmp_path, arrays())
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING):
         dataset = data.get("mnist", data_dir=str(tmp_path))
     assert dataset.source.endswith("with other checksums than the published")
     (message,) = caplog.messages
