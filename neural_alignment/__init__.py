@@ -2,6 +2,9 @@
 
 The subpackages are imported when first used (PEP 562), so that flags and `--help` need no
 TensorFlow: `import neural_alignment as na; na.layers.Dense(10, alignment="symmetric")`.
+
+`keras.saving.load_model` knows the layers, optimizers and schedules of a model once this package is
+imported, before Keras or after it.
 """
 
 from __future__ import annotations
@@ -9,12 +12,25 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import types
+from typing import Any
+
+from neural_alignment import registration
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("alignments", "data", "layers", "maps", "models", "optimizers", "training")
+_SUBPACKAGES = (
+    "alignments",
+    "callbacks",
+    "data",
+    "layers",
+    "maps",
+    "metrics",
+    "models",
+    "optimizers",
+    "training",
+)
 
-__all__ = ["__version__", "require_tensorflow", *_SUBPACKAGES]  # noqa: PLE0604
+__all__ = ["__version__", "load_model", "require_tensorflow", *_SUBPACKAGES]  # noqa: PLE0604
 
 
 def require_tensorflow() -> None:
@@ -31,6 +47,21 @@ def require_tensorflow() -> None:
         )
 
 
+def load_model(path: Any, **options: Any) -> Any:
+    """Loads a `.keras` file whose layers, optimizers and schedules may be of this package.
+
+    Args:
+        path: of the file.
+        options: of `keras.saving.load_model`.
+
+    Returns:
+        A Keras model, compiled as it was saved.
+    """
+    import keras
+
+    return keras.saving.load_model(path, **options)
+
+
 def __getattr__(name: str) -> types.ModuleType:
     if name not in _SUBPACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -44,3 +75,6 @@ def __getattr__(name: str) -> types.ModuleType:
 
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
+
+
+registration.register_with_keras()

@@ -11,6 +11,7 @@
     value_and_gradients  of a function of tensors
     momentum_step        the fused update
     LayerLosses          where a layer keeps its losses
+    provide_step         the number of updates, for layers in `fit`
     replica, replicas    which one this is, and of how many; replica_number, while tracing
 
 The module is that of `keras.backend.backend()`, imported when a name is first used.

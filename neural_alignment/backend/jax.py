@@ -222,3 +222,55 @@ def replicas() -> int:
 
 class LayerLosses:
     """Where a layer keeps its losses: as Keras has it."""
+
+
+def provide_step(
+    model: keras.Model, layers: Sequence[Any], updates: Callable[[Any], Any]
+) -> Callable[[], None]:
+    """Gives layers the number of updates that the model's optimizer has made.
+
+    The forward pass is a stateless call, which does not see the optimizer's variables; the training
+    step hands them to `compute_loss_and_updates`, so that is where the number is taken.
+
+    Args:
+        model: compiled.
+        layers: with `set_step_source`.
+        updates: from an optimizer to that number.
+
+    Returns:
+        Takes it away again.
+    """
+    compute, steps = model.compute_loss_and_updates, []
+
+    def with_step(*args: Any, **kwargs: Any) -> Any:
+        variables = kwargs.get("optimizer_variables")
+        if variables is None:  # not training
+            return compute(*args, **kwargs)
+        mapping = list(zip(model.optimizer.variables, variables, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            steps.append(read(updates(model.optimizer)))
+        try:
+            return compute(*args, **kwargs)
+        finally:
+            steps.pop()
+
+    def step() -> Tensor:
+        if not steps:
+            raise ValueError(
+                "Expected a layer with a schedule to be called in Keras's training step, that "
+                "gives optimizer_variables to compute_loss_and_updates. Received: another call. "
+                "Give numbers in place of schedules, or call the layer in "
+                "`with neural_alignment.layers.training_step(global_step):`."
+            )
+        return steps[-1]
+
+    model.compute_loss_and_updates = with_step
+    for layer in layers:
+        layer.set_step_source(step)
+
+    def undo() -> None:
+        del model.compute_loss_and_updates
+        for layer in layers:
+            layer.set_step_source(None)
+
+    return undo

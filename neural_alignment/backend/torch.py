@@ -242,3 +242,27 @@ def replicas() -> int:
 
 class LayerLosses:
     """Where a layer keeps its losses: as Keras has it."""
+
+
+def provide_step(
+    model: keras.Model, layers: Sequence[Any], updates: Callable[[Any], Any]
+) -> Callable[[], None]:
+    """Gives layers the number of updates that the model's optimizer has made.
+
+    Args:
+        model: compiled.
+        layers: with `set_step_source`.
+        updates: from an optimizer to that number.
+
+    Returns:
+        Takes it away again.
+    """
+    for layer in layers:
+        # Read when the layer is called: a number read now would stay as it is.
+        layer.set_step_source(lambda: read(updates(model.optimizer)))
+
+    def undo() -> None:
+        for layer in layers:
+            layer.set_step_source(None)
+
+    return undo

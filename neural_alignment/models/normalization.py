@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
+
+from neural_alignment.lazy import tf
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")
@@ -82,9 +83,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         count = 1.0
         for axis in axes:
             count = count * keras.ops.cast(shape[axis], variance.dtype)
-        context = tf.distribute.get_replica_context()
-        if self.synchronized and context is not None:  # None: Keras averages over this batch
-            count = count * context.num_replicas_in_sync
+        if self.synchronized:  # which Keras offers on TensorFlow alone
+            context = tf.distribute.get_replica_context()
+            if context is not None:  # None: Keras averages over this batch
+                count = count * context.num_replicas_in_sync
         return variance * (count / keras.ops.maximum(count - 1.0, 1.0))
 
     def _update(self, mean: Any, variance: Any) -> None:

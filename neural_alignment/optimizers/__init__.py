@@ -1,7 +1,7 @@
 """Optimizers: a list of (loss, optimizer) pairs, update rules, functions of the global step.
 
-The names are known without TensorFlow; everything else is imported when first used, and with it
-every class that a `.keras` file may name.
+The names are known without Keras; everything else is imported when first used, and with it every
+class that a `.keras` file may name.
 """
 
 from __future__ import annotations
@@ -38,8 +38,18 @@ __all__ = ["get", "names", "rate_scheduler", "register", "rule", *_EXPORTS]  # n
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    loaded = {module: importlib.import_module(f"{__name__}.{module}") for module in _MODULES}
-    return loaded[name] if name in _MODULES else getattr(loaded[_EXPORTS[name]], name)
+    module = name if name in _MODULES else _EXPORTS[name]
+    if module != "optimizers":  # that one is the trainer's, and TensorFlow's
+        register_classes()
+    found = importlib.import_module(f"{__name__}.{module}")
+    return found if name in _MODULES else getattr(found, name)
+
+
+def register_classes() -> None:
+    """Imports every class that a `.keras` file may name."""
+    for module in _MODULES:
+        if module != "optimizers":
+            importlib.import_module(f"{__name__}.{module}")
 
 
 def __dir__() -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from neural_alignment.optimizers import validation
-from neural_alignment.optimizers.clock import UpdateClock
+from neural_alignment.optimizers.base import UpdateRule
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Adagrad(UpdateClock, keras.optimizers.Adagrad):
+class Adagrad(UpdateRule, keras.optimizers.Adagrad):
     """Adagrad: `a <- a + g^2; w <- w - lr g / sqrt(a + epsilon)`, with a from 0.1.
 
     Args:

@@ -10,13 +10,13 @@ from keras import ops
 
 from neural_alignment import backend
 from neural_alignment.optimizers import validation
-from neural_alignment.optimizers.clock import UpdateClock
+from neural_alignment.optimizers.base import UpdateRule
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Adam(UpdateClock, keras.optimizers.Optimizer):
+class Adam(UpdateRule, keras.optimizers.Optimizer):
     """Adam with epsilon 1e-8 beside the uncorrected root, as in TensorFlow 1.
 
         m <- beta_1 m + (1 - beta_1) g;  v <- beta_2 v + (1 - beta_2) g^2

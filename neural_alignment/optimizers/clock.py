@@ -10,20 +10,6 @@ from keras import ops
 Tensor = Any
 
 
-class UpdateClock:
-    """Mixin over a Keras optimizer: a learning-rate schedule sees the updates of the weights.
-
-    Keras gives a schedule the number of batches. The two differ with
-    `gradient_accumulation_steps` alone: k batches make one update there, and a schedule that
-    alternates or drops by steps would be asked at every k-th step only.
-    """
-
-    def _get_current_learning_rate(self) -> Any:
-        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            return self._learning_rate(self.iterations)
-        return super()._get_current_learning_rate()
-
-
 def updates(optimizer: Any) -> Tensor:
     """How often an optimizer has updated the weights; a batch that is only accumulated is none.
 

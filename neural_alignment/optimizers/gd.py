@@ -9,11 +9,11 @@ from keras import ops
 
 from neural_alignment import backend
 from neural_alignment.optimizers import validation
-from neural_alignment.optimizers.clock import UpdateClock
+from neural_alignment.optimizers.base import UpdateRule
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class GradientDescent(UpdateClock, keras.optimizers.Optimizer):
+class GradientDescent(UpdateRule, keras.optimizers.Optimizer):
     """Gradient descent: `w <- w - lr g`.
 
     Args:

@@ -8,11 +8,11 @@ import keras
 
 from neural_alignment import backend
 from neural_alignment.optimizers import validation
-from neural_alignment.optimizers.clock import UpdateClock
+from neural_alignment.optimizers.base import UpdateRule
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Momentum(UpdateClock, keras.optimizers.Optimizer):
+class Momentum(UpdateRule, keras.optimizers.Optimizer):
     """Momentum with the learning rate outside the velocity ([K] B.1.2).
 
         v <- momentum * v + g

@@ -11,6 +11,7 @@ from keras import ops
 
 from neural_alignment import noise
 from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.base import UpdateRule
 
 Tensor = Any
 
@@ -31,7 +32,7 @@ _COMMON = (
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class Noisy(keras.optimizers.Optimizer):
+class Noisy(UpdateRule, keras.optimizers.Optimizer):
     """An optimizer whose updates are noisy ([K] figures 5 and S1).
 
         w <- w - update + lr * noise,    noise ~ N(0, variance) or U(-a, a), a = sqrt(3 variance)

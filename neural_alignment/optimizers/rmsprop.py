@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from neural_alignment.optimizers import validation
-from neural_alignment.optimizers.clock import UpdateClock
+from neural_alignment.optimizers.base import UpdateRule
 
 
 @keras.saving.register_keras_serializable("neural_alignment")
-class RMSprop(UpdateClock, keras.optimizers.RMSprop):
+class RMSprop(UpdateRule, keras.optimizers.RMSprop):
     """RMSprop with the mean square from 1, as in TensorFlow 1.
 
         s <- rho s + (1 - rho) g^2;  m <- momentum m + lr g / sqrt(s + epsilon);  w <- w - m

@@ -210,7 +210,7 @@ def test_after_training_and_after_a_failure_the_callback_leaves_nothing():
     made = nested(alignments.Symmetric(self_coef=schedule()))
     fit(made, GlobalStep())
     assert all(layer._step_source is None for layer in layers.aligned_layers(made))
-    made.compile("sgd", "mse", run_eagerly=True)
+    made.compile("sgd", made.loss, run_eagerly=True)
     with pytest.raises(ValueError, match="Expected a global step"):
         fit(made)
 
