@@ -81,25 +81,6 @@ def _stock(layer: keras.layers.Layer) -> keras.layers.Layer:
     return stock.from_config(stock.get_config(layer))
 
 
-# Convolutions (or matmuls) of a layer that R needs at least, on the layer's own input; noise in
-# its place needs one more, its projection through W.
-_EXTRA = {"mirror": 1, "activation": 2, "information": 2}
-
-
-def extra_operations(alignment: alignments.Alignment | None) -> int:
-    """Least number of convolutions or matmuls of a layer's size that its R takes.
-
-    Args:
-        alignment: a rule with default projection options, or with a noise input.
-
-    Returns:
-        0 for the rules whose R is made of kernels alone.
-    """
-    if alignment is None or alignment.name not in _EXTRA:
-        return 0
-    return _EXTRA[alignment.name] + (alignment.input_distribution is not None)
-
-
 def floor(model: keras.Model, batch: int) -> float:
     """Least multiplications of a training step, over those of backpropagation.
 
@@ -119,7 +100,7 @@ def floor(model: keras.Model, batch: int) -> float:
     sizes = [batch * _multiplications(layer) for layer in layers]
     backprop = 3 * sum(sizes) - sizes[0]
     extra = sum(
-        size * extra_operations(layer.alignment) + _kernel_products(layer)
+        size * layer.alignment.extra_operations + _kernel_products(layer)
         for layer, size in zip(layers, sizes, strict=True)
     )
     return 1.0 + extra / backprop

@@ -16,23 +16,21 @@ from typing import Any
 
 from absl import app, flags
 
+from neural_alignment import alignments
+
 # Name in the table to the rule's config; "backprop" is this package's layers without a rule.
 RULES: dict[str, dict[str, Any] | None] = {
     "backprop": None,
-    "feedback": {"name": "feedback"},
+    **{name: {"name": name} for name in alignments.names()},
     "kolen_pollack": {"name": "kolen_pollack", "update_forward": True},
-    "symmetric": {"name": "symmetric"},
-    "sign_symmetry": {"name": "sign_symmetry"},
     "sign_symmetry_batch": {"name": "sign_symmetry", "magnitude": "batch_random"},
     "sign_symmetry_fixed": {"name": "sign_symmetry", "magnitude": "fixed_random"},
-    "product": {"name": "product"},
     "product_orthogonal": {"name": "product", "feedback": "orthogonal"},
-    "mirror": {"name": "mirror"},
-    "mirror_noise": {"name": "mirror", "input_distribution": "normal"},
-    "activation": {"name": "activation"},
-    "activation_noise": {"name": "activation", "input_distribution": "normal"},
-    "information": {"name": "information"},
-    "information_noise": {"name": "information", "input_distribution": "normal"},
+    **{
+        f"{name}_noise": {"name": name, "input_distribution": "normal"}
+        for name in alignments.names()
+        if "input_distribution" in alignments.rule(name).option_names()
+    },
 }
 # Batch size, steps in one measurement, and measurements: a few minutes for all the rules.
 MODELS = {"resnet20": (64, 1, 21), "mlp": (64, 20, 21), "resnet18": (16, 1, 9)}

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from neural_alignment.alignments.facts import Facts
 from neural_alignment.alignments.initializers import FixedFraction
 from neural_alignment.alignments.options import (
     Options,
@@ -80,11 +81,12 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Alignment(Options, abc.ABC):
+class Alignment(Facts, Options, abc.ABC):
     """Base of the learning rules: holds settings, no variables.
 
     One object may serve every layer of a model. A subclass is a frozen dataclass whose fields are
-    its options, registered under its name.
+    its options, registered under its name; what the pages and tests should know of it stands in
+    the facts of its class (`Facts`).
 
     Args:
         density: fraction of the backward kernel's elements that are not fixed at zero ([P],

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from neural_alignment.alignments.alignment import Alignment
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.registry import register
 
 
@@ -16,3 +17,5 @@ class Feedback(Alignment):
     """
 
     trains_backward_kernel: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
+    examples: ClassVar[Examples] = {"sparse": {"density": 0.25}}

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
@@ -38,6 +40,24 @@ class Information(ProjectionAlignment):
     )
     reconstruction_amp: bool = option(False, "the amp primitive pairs input and reconstruction")
     use_sparse: bool = option(False, "the sparse primitive in place of decay")
+
+    loss: ClassVar[str] = "null_coef·null + amp_coef·amp + decay_coef·decay (or sparse)"
+    sources: ClassVar[tuple[str, ...]] = ("[K]",)
+    examples: ClassVar[Examples] = {
+        "reversal": {"reconstruction_reversal": True, "update_forward": True},
+        "amp": {"reconstruction_amp": True, "use_sparse": True},
+        "reversal_amp": {
+            "reconstruction_reversal": True,
+            "reconstruction_amp": True,
+            "input_distribution": "normal",
+            "input_stddev": 0.5,
+            "center_backward_output": True,
+        },
+    }
+
+    @property
+    def extra_operations(self) -> int:
+        return 2 + self.is_random
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         # null and sparse come first: amp then takes the cheapest form of what is made.

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
@@ -27,6 +28,8 @@ class KolenPollack(LayerwiseAlignment):
 
     tie_grad: ClassVar[bool] = True
     compares_projections: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ("[K] D.3",)
+    examples: ClassVar[Examples] = {"forward": {"update_forward": True, "density": 0.5}}
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {"decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel)}

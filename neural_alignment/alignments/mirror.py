@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
@@ -30,6 +32,23 @@ class Mirror(ProjectionAlignment):
     average_positions: bool = option(
         False, "average the amp primitive over output positions instead of summing"
     )
+
+    sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
+    examples: ClassVar[Examples] = {
+        "forward": {"update_forward": True, "use_bias_backward": True},
+        "noise": {
+            "input_distribution": "uniform",
+            "use_bias_forward": True,
+            "use_bias_backward": True,
+            "activation_forward": True,
+            "batch_center_forward_output": True,
+        },
+        "average": {"average_positions": True, "density": 0.5},
+    }
+
+    @property
+    def extra_operations(self) -> int:
+        return 1 + self.is_random
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {

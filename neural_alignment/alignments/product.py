@@ -12,6 +12,7 @@ from neural_alignment.alignments.alignment import (
     Tensor,
     Variable,
 )
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.initializers import FixedFraction
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
@@ -63,6 +64,18 @@ class Product(LayerwiseAlignment):
 
     tie_grad: ClassVar[bool] = True
     compares_projections: ClassVar[bool] = False
+    backward: ClassVar[str] = (
+        "a product of two: the left one trained by dW and R (its start {scale}), the right one "
+        "fixed ({feedback})"
+    )
+    loss: ClassVar[str] = "decay_coef·decay, of W and the left factor"
+    sources: ClassVar[tuple[str, ...]] = ("[P]",)
+    examples: ClassVar[Examples] = {
+        "orthogonal": {"feedback": "orthogonal", "expansion": 2.5},
+        "identity": {"feedback": "identity", "expansion": 1.0},
+        "composite": {"factored": False, "expansion": 3.0, "scale": "glorot"},
+        "sparse": {"density": 0.5, "expansion": 3.0, "update_forward": True},
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from neural_alignment import noise
 from neural_alignment.alignments.alignment import OUTPUTS_LAST, Alignment, Tensor, Variable
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import option
 from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
@@ -37,6 +38,12 @@ class SignSymmetry(Alignment):
     )
 
     trains_backward_kernel: ClassVar[bool] = False
+    backward: ClassVar[str] = "sign(W) times a magnitude ({magnitude})"
+    sources: ClassVar[tuple[str, ...]] = ("[A]", "[P]")
+    examples: ClassVar[Examples] = {
+        "batch_random": {"magnitude": "batch_random"},
+        "fixed_random": {"magnitude": "fixed_random", "density": 0.5},
+    }
 
     @property
     def is_random(self) -> bool:

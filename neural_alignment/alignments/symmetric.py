@@ -7,6 +7,7 @@ from typing import ClassVar
 from neural_alignment import backend
 from neural_alignment.alignments import primitives
 from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
+from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
@@ -30,6 +31,8 @@ class Symmetric(LayerwiseAlignment):
     self_coef: Coefficient = option(2e-3, "coefficient of the self primitive")
 
     compares_projections: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ("[K]",)
+    examples: ClassVar[Examples] = {"forward": {"update_forward": True}}
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {

@@ -1,48 +1,21 @@
 """The one table of what the common tests run over: every rule's variants and every layer's."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from neural_alignment import alignments, layers
 
-_NOISE = {"input_distribution": "normal", "input_stddev": 0.5}
-_PATHS = {"use_bias_forward": True, "use_bias_backward": True, "activation_forward": True}
-
-# Options by variant; the part before the first ":" is the rule's name.
-RULES: dict[str, dict[str, Any]] = {
-    "feedback": {},
-    "feedback:sparse": {"density": 0.25},
-    "symmetric": {},
-    "symmetric:forward": {"update_forward": True},
-    "activation": {},
-    "activation:noise": _NOISE | _PATHS | {"activation_backward": True},
-    "activation:standardized": _PATHS
-    | {
-        "normalize_input": True,
-        "normalize_forward_output": True,
-        "normalize_backward_output": True,
-    },
-    "mirror": {},
-    "mirror:forward": {"update_forward": True, "use_bias_backward": True},
-    "mirror:noise": _PATHS | {"input_distribution": "uniform", "batch_center_forward_output": True},
-    "mirror:average": {"average_positions": True, "density": 0.5},
-    "information": {},
-    "information:reversal": {"reconstruction_reversal": True, "update_forward": True},
-    "information:amp": {"reconstruction_amp": True, "use_sparse": True},
-    "information:reversal_amp": _NOISE
-    | {"reconstruction_reversal": True, "reconstruction_amp": True, "center_backward_output": True},
-    "kolen_pollack": {},
-    "kolen_pollack:forward": {"update_forward": True, "density": 0.5},
-    "sign_symmetry": {},
-    "sign_symmetry:batch_random": {"magnitude": "batch_random"},
-    "sign_symmetry:fixed_random": {"magnitude": "fixed_random", "density": 0.5},
-    "product": {},
-    "product:orthogonal": {"feedback": "orthogonal", "expansion": 2.5},
-    "product:identity": {"feedback": "identity", "expansion": 1.0},
-    "product:composite": {"factored": False, "expansion": 3.0, "scale": "glorot"},
-    "product:sparse": {"density": 0.5, "expansion": 3.0, "update_forward": True},
+# Options by variant, from the rules' own `examples`; the part before the first ":" is the name.
+RULES: dict[str, Mapping[str, Any]] = {
+    variant: options
+    for name in alignments.names()
+    for variant, options in {
+        name: {},
+        **{f"{name}:{word}": given for word, given in alignments.rule(name).examples.items()},
+    }.items()
 }
 
 
