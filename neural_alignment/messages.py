@@ -1,10 +1,11 @@
-"""One line of what an error says, for people."""
+"""One line of what an error says, and sizes, for people."""
 
 from __future__ import annotations
 
 import re
 
-_NODE = re.compile(r"\s*\{\{[^{}]*\}\}\s*|\s*\[\[[^\[\]]*\]\]\s*")
+_NODE = re.compile(r"\s*\{\{[^{}]*\}\}:?\s*|\s*\[\[[^\[\]]*\]\]\s*|\s*\[Op:\w+\](?: name:.*)?")
+_UNITS = ("kB", "MB", "GB", "TB")
 _NOISE = re.compile(r"^(Graph execution error|Detected at node|Errors may have originated)")
 
 
@@ -24,3 +25,34 @@ def one_line(error: BaseException) -> str:
     lines = [_NODE.sub(" ", line).strip() for line in text.splitlines()]
     told = [line for line in lines if line and not _NOISE.match(line)]
     return told[0][:400].rstrip(" .:") if told else type(error).__name__
+
+
+def told(error: BaseException) -> str:
+    """An error's type and what it says.
+
+    Args:
+        error: of any library.
+
+    Returns:
+        As "DataLossError, corrupted record at 12".
+    """
+    line, name = one_line(error), type(error).__name__
+    return name if line == name else f"{name}, {line}"
+
+
+def size(count: float) -> str:
+    """A number of bytes with a unit in which it is not 0.
+
+    Args:
+        count: bytes.
+
+    Returns:
+        As "512 bytes", "3.46 MB".
+    """
+    if count < 999.5:
+        return "1 byte" if round(count) == 1 else f"{count:.0f} bytes"
+    for unit in _UNITS:
+        count /= 1000
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+    return f"{count:.0f} {unit}"

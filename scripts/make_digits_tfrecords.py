@@ -15,6 +15,7 @@ import sys
 from absl import app, flags
 
 from neural_alignment.data import prepare
+from neural_alignment.data.claim import storage
 
 
 def make(
@@ -69,13 +70,17 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if os.path.isdir(values.output_dir) and os.listdir(values.output_dir):
         sys.exit(f"Expected an empty or new --output_dir. Received: {values.output_dir}.")
-    make(
-        values.output_dir,
-        values.image_size,
-        values.layout,
-        values.train_shards,
-        values.validation_shards,
-    )
+    try:
+        with storage(values.output_dir):
+            make(
+                values.output_dir,
+                values.image_size,
+                values.layout,
+                values.train_shards,
+                values.validation_shards,
+            )
+    except OSError as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,12 @@ import sys
 
 from absl import app, flags
 
+from neural_alignment.config.options import expand_path
 from neural_alignment.data import prepare
+from neural_alignment.exits import USAGE
 from neural_alignment.lock import LockedError
+
+_PATHS = ("train", "validation", "validation_labels", "output_dir")
 
 
 def _define_flags() -> None:
@@ -48,11 +52,32 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}.")
     try:
+        for path in _PATHS:
+            if values[path].value is not None:
+                values[path].value = _path(path, values[path].value)
         _run(values)
     except (LockedError, OSError, ValueError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on with the first unfinished shard.")
+
+
+def _path(flag: str, text: str) -> str:
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise ValueError(f"--{flag}: {error}") from None
+
+
+def _parse(argv: list[str]) -> list[str]:
+    if {"-h", "-help", "--help"}.intersection(argv):
+        sys.stdout.write(f"{__doc__}\nflags:{flags.FLAGS.module_help('__main__')}\n")
+        sys.exit(0)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.stderr.write(f"{os.path.basename(argv[0])}: {error}\nPass --help to see the flags.\n")
+        sys.exit(USAGE)
 
 
 def _run(values: flags.FlagValues) -> None:
@@ -99,4 +124,4 @@ def _run(values: flags.FlagValues) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    app.run(main, flags_parser=_parse)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_alignment.data.messages import told
+from neural_alignment.messages import told
 
 Split = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channels], labels [n]
 
@@ -41,8 +41,13 @@ def unpacked(path: str) -> bytes:
         ValueError: a gzip file that is cut short or damaged.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        content = file.read()
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise OSError(
+            f"{path}: Expected a file that can be read. Received: {error.strerror or error}."
+        ) from error
     if content[:2] != _GZIP:
         return content
     try:

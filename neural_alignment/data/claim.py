@@ -11,10 +11,10 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 
-from neural_alignment.data.messages import size, told
 from neural_alignment.data.sources import Image
 from neural_alignment.lazy import tf
 from neural_alignment.lock import LockedError
+from neural_alignment.messages import size, told
 
 PLAN, MANIFEST, LABELS, UNREADABLE = "plan.json", "manifest.json", "labels.txt", "unreadable.txt"
 LOCK = "prepare.lock"
@@ -87,7 +87,7 @@ def storage(output_dir: str) -> Iterator[None]:
     except (OSError, tf.errors.OpError) as error:
         raise OSError(
             f"{output_dir}: Expected a folder that can be written to. Received: {told(error)}. See "
-            "that there is room; the same call then goes on with the first unfinished shard."
+            "that there is room; the same call then goes on."
         ) from error
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from neural_alignment.data import folders
 from neural_alignment.data.encode import FORMATS, example, to_jpeg
-from neural_alignment.data.messages import reason, size
 from neural_alignment.data.record_pipeline import ImageNet
 from neural_alignment.data.sources import Image
 from neural_alignment.data.tfrecords import Shard
 from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line, size
 
 _log = logging.getLogger(__name__)
 
@@ -117,10 +117,10 @@ def _encoded(split: Sequence[Image], limit: int) -> list[bytes]:
             if unreadable > limit:
                 raise ValueError(
                     f"{image.path}: Expected an image that can be decoded. Received: "
-                    f"{reason(record)}. Replace it, or allow more such images with "
+                    f"{one_line(record)}. Replace it, or allow more such images with "
                     f"max_bad_records (now {limit})."
                 )
-            _log.warning("%s: corrupt image, left out: %s", image.path, reason(record))
+            _log.warning("%s: corrupt image, left out: %s", image.path, one_line(record))
     if not records:
         raise ValueError("Expected images that can be decoded. Received: none.")
     return records

@@ -15,9 +15,9 @@ from neural_alignment.data import sources
 from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset
 from neural_alignment.data.encode import decode
-from neural_alignment.data.messages import reason, size
 from neural_alignment.data.sources import Image
 from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line, size
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ def _pixels(image: Image, image_size: int | None) -> np.ndarray:
         pixels = decode(image.read())
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
-            f"{image.path}: Expected an image that can be decoded. Received: {reason(error)}. "
+            f"{image.path}: Expected an image that can be decoded. Received: {one_line(error)}. "
             "Replace it, or take it away."
         ) from error
     if image_size is None or pixels.shape[:2] == (image_size, image_size):

@@ -28,10 +28,10 @@ from neural_alignment.data.claim import (
     storage,
 )
 from neural_alignment.data.encode import FORMATS, example, to_jpeg
-from neural_alignment.data.messages import reason
 from neural_alignment.data.sources import Image, images, summary
 from neural_alignment.data.tfrecords import index_shard
 from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line
 
 __all__ = [
     "FORMATS", "LABELS", "MANIFEST", "PLAN", "UNREADABLE", "Image", "example", "images", "shutil",
@@ -175,7 +175,7 @@ def _write_shard(
         with storage(os.path.dirname(path)), tf.io.TFRecordWriter(f"{path}.part") as writer:
             for image, record in zip(part, pool.map(prepare, part), strict=True):
                 if isinstance(record, Exception):
-                    unreadable.add(image.name, reason(record))
+                    unreadable.add(image.name, one_line(record))
                     continue
                 writer.write(record)
                 count += 1

@@ -16,6 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 _ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
 _SYNSET = re.compile(r"\bn\d{8}\b")
+_PACKED = {  # how a file begins: what it is, and what to do
+    b"\x1f\x8b": ("a gzip", "Unpack it with gunzip"),
+    b"BZh": ("a bzip2", "Unpack it with bunzip2"),
+    b"\xfd7zXZ": ("an xz", "Unpack it with unxz"),
+    b"PK\x03\x04": ("a .zip", "Unpack it"),
+}
 _PROGRAMS = ("__MACOSX", "@eaDir")  # folders that archivers and file servers leave
 
 
@@ -267,6 +273,7 @@ def _archive(path: str, flat: bool) -> _Tree:
         path: a .tar file.
         flat: whether images are expected without class folders.
     """
+    _check_archive(path)
     try:
         with tarfile.open(path, "r:") as outer:  # uncompressed, so that spans can be read
             tree, rooted = _members(outer, path, 0)
@@ -275,15 +282,26 @@ def _archive(path: str, flat: bool) -> _Tree:
             f"{path}: Expected a complete, uncompressed .tar archive. Received: {error}. Fetch it "
             "again, or give a folder."
         ) from error
-    # The reader takes the end of a file for the end of the archive, wherever that is.
-    with open(path, "rb") as file:
-        file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
-        if file.read().strip(b"\0"):
-            raise ValueError(
-                f"{path}: Expected an archive that ends in two empty blocks. Received: one that is "
-                "cut short. Fetch it again."
-            )
     return tree if rooted else _unwrapped(tree, flat)
+
+
+def _check_archive(path: str) -> None:
+    with open(path, "rb") as file:
+        begins = file.read(6)
+        # The reader takes the end of a file for the end of the archive, wherever that is.
+        file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
+        ends = file.read()
+    for beginning, (kind, remedy) in _PACKED.items():
+        if begins.startswith(beginning):
+            raise ValueError(
+                f"{path}: Expected an uncompressed .tar archive. Received: {kind} file. {remedy}, "
+                "or give a folder."
+            )
+    if ends.strip(b"\0"):
+        raise ValueError(
+            f"{path}: Expected an archive that ends in two empty blocks. Received: one that is "
+            "cut short, or no archive. Fetch it again."
+        )
 
 
 def _members(archive: tarfile.TarFile, path: str, start: int) -> tuple[_Tree, bool]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from neural_alignment.data.arrays import ArrayDataset, Augment
-from neural_alignment.data.messages import told
 from neural_alignment.data.published import ARCHIVES, SETS, described
+from neural_alignment.messages import told
 
 NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach

@@ -21,8 +21,8 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 
-from neural_alignment.data.messages import reason
 from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -380,4 +380,4 @@ def _write_cache(cache: str | None, entries: dict[str, dict]) -> None:
             json.dump(entries, file)
         tf.io.gfile.rename(part, cache, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
-        _log.info("The index of the shards is not kept: %s", reason(error))
+        _log.info("The index of the shards is not kept: %s", one_line(error))

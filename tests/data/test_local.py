@@ -161,6 +161,20 @@ def test_a_wrong_file_is_named_in_one_message(case, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write_idx(tmp_path, arrays())
+
+    def refuse(path, *args):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(array_files, "open", refuse, raising=False)
+    with pytest.raises(
+        OSError, match=f"{tmp_path}/{IDX[0]}: Expected .*Permission denied"
+    ) as caught:
+        data.get("mnist", data_dir=str(tmp_path))
+    assert "Errno" not in str(caught.value)
+
+
 @pytest.mark.parametrize("file", IDX)
 @pytest.mark.parametrize("place", ["", "MNIST/raw"])
 def test_a_file_that_is_missing_is_named(file, place, tmp_path):

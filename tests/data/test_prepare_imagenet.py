@@ -397,6 +397,57 @@ def test_the_script_without_sense(source, tmp_path):
     assert "--train_shards" in output and "tensorflow" not in output.lower()
 
 
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_help_of_the_script(asked):
+    process = run(asked)
+    output, errors = process.communicate()
+    assert process.returncode == 0 and not errors
+    assert "--train_shards" in output and "LOC_val_solution.csv" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bogus=1"], "Unknown command line flag 'bogus'"),
+        (["--train=x", "--validation=y"], "--output_dir must have a value"),
+        (["--train=x", "--validation=y", "--output_dir=z", "--workers=0"], "positive integer"),
+    ],
+)
+def test_flags_of_the_script_that_make_no_sense(arguments, message):
+    process = run(*arguments)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and message in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("flag", ["train", "validation", "validation_labels", "output_dir"])
+def test_paths_of_the_script(flag, source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(source.parent))
+    monkeypatch.chdir(tmp_path)
+    paths = {"train": "~/source/train", "validation": "~/source/validation", "output_dir": "~/out"}
+    shards = ["--train_shards=1", "--validation_shards=1"]
+    process = run(*(f"--{name}={path}" for name, path in (paths | {flag: ""}).items()), *shards)
+    _, errors = process.communicate()
+    assert process.returncode == 1 and f"--{flag}: expected a path" in errors
+    assert not (source.parent / "out").exists()
+    if flag == "output_dir":
+        process = run(*(f"--{name}={path}" for name, path in paths.items()), *shards)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert (source.parent / "out/manifest.json").exists() and not (tmp_path / "~").exists()
+
+
+def test_the_digits_script_says_that_the_disk_is_full(tmp_path):
+    (tmp_path / "file").touch()
+    result = subprocess.run(
+        [sys.executable, str(jpegs.ROOT / "scripts/make_digits_tfrecords.py"),
+         f"--output_dir={tmp_path}/file/below"],
+        env=os.environ | {"PYTHONPATH": str(jpegs.ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert f"{tmp_path}/file/below: Expected a folder that can be written to" in result.stderr
+
+
 def test_the_digits_script_refuses_a_folder_in_use(tmp_path):
     (tmp_path / "file").touch()
     result = subprocess.run(

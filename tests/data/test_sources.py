@@ -1,6 +1,9 @@
 """The same images as a folder and as archives: the same labels, report and shards."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import tarfile
 
@@ -266,6 +269,23 @@ def test_class_archives_with_folders_and_hidden_files_in_them(tmp_path):
     assert classes == ["n1", "n2"]
     assert images == [("n1/i0.jpg", 0, JPEG), ("n2/i0.jpg", 1, JPEG)]
     assert report == ["._n3.tar", "n1/._i0.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pack", "kind"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "an xz")]
+)
+def test_a_packed_archive_is_told_how_to_be_unpacked(pack, kind, tmp_path):
+    path = tar(tmp_path / "train.tar.gz", member("zebra/i0.jpg", JPEG))
+    path.write_bytes(pack(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{path}: .* uncompressed .*{kind} file. Unpack it with"):
+        listed(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * 5000, bytes(5000)])
+def test_what_is_no_archive_is_refused(content, tmp_path):
+    (tmp_path / "train.tar").write_bytes(content)
+    with pytest.raises(ValueError, match="train.tar"):
+        listed(tmp_path / "train.tar")
 
 
 def test_hidden_files_are_counted_as_such():

@@ -15,7 +15,6 @@ from tensorflow_datasets.core.download.resource import get_dl_fname
 from tensorflow_datasets.core.download.util import DownloadError
 
 from neural_alignment import data
-from neural_alignment.data import messages
 from neural_alignment.data import tfds as sets
 
 SHAPES = {
@@ -316,26 +315,3 @@ def test_files_of_an_earlier_download_need_no_network(offline, tmp_path, monkeyp
     with pytest.raises(ValueError, match="Expected a split"):  # nothing was prepared, in truth
         data.get("mnist", data_dir=str(tmp_path), download=True)
     assert prepared == ["mnist"]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{{function_node __wrapped__IteratorGetNext_output_types_2_device_/job:localhost}} "
-         "truncated record at 12 [Op:IteratorGetNext] name: ", "truncated record at 12"),
-        ("{{node ParseExample}} no key\n\t [[{{node X}}]]", "no key"),
-        ("plain words.", "plain words"),
-        ("", ""),
-    ],
-)  # fmt: skip
-def test_reasons_are_free_of_graph_nodes(text, reason):
-    assert messages.reason(ValueError(text)) == reason
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1 kB"), (3_460_000, "3.46 MB"),
-     (999_600, "1 MB"), (10**6 - 1, "1 MB"), (147_897_477_120, "148 GB"), (10**16, "10000 TB")],
-)  # fmt: skip
-def test_sizes_say_something(count, words):
-    assert messages.size(count) == words

@@ -1,0 +1,39 @@
+"""What an error comes to in one line, and a number of bytes in words."""
+
+import errno
+
+import pytest
+import tensorflow as tf
+
+from neural_alignment import messages
+
+WRAPPED = "{{function_node __wrapped__IteratorGetNext_device_/job:localhost/task:0}}"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError(f"{WRAPPED} truncated record at 12 [Op:IteratorGetNext] name: "),
+         "truncated record at 12"),
+        (ValueError("{{node ParseExample}} no key\n\t [[{{node X}}]]"), "no key"),
+        (tf.errors.DataLossError(None, None, f"{WRAPPED} corrupted record [Op:Get]"),
+         "corrupted record"),
+        (ValueError("plain words."), "plain words"),
+        (ValueError(""), "ValueError"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/data/x"), "/data/x: No such file"),
+    ],
+)  # fmt: skip
+def test_one_line_without_graph_nodes_and_numbers_of_errors(error, line):
+    assert messages.one_line(error) == line
+    name = type(error).__name__
+    assert messages.told(error) == (name if line == name else f"{name}, {line}")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1 kB"), (3_460_000, "3.46 MB"),
+     (999_600, "1 MB"), (10**6 - 1, "1 MB"), (147_897_477_120, "148 GB"), (10**16, "10000 TB")],
+)  # fmt: skip
+def test_sizes_say_something(count, words):
+    assert messages.size(count) == words
