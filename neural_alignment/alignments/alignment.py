@@ -139,6 +139,11 @@ class Alignment(Facts, Options, abc.ABC):
         return False
 
     @property
+    def updates_itself(self) -> bool:
+        """Whether the rule says itself how its variables move, by `update`."""
+        return type(self).update is not Alignment.update
+
+    @property
     def needs_linear_updates(self) -> bool:
         """Whether it is right only where updates are linear in the gradients (gd, momentum)."""
         return False
@@ -200,6 +205,25 @@ class Alignment(Facts, Options, abc.ABC):
         del forward_kernel, seed, linear
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
+
+    def update(
+        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], step: Tensor | int | None
+    ) -> dict[str, Tensor]:
+        """New values of variables that the rule moves itself, without a loss. Default: none.
+
+        They are set in the training call, as BatchNorm sets its statistics: once a step and layer,
+        after the error has been sent through the old ones; no optimizer sees the variables.
+
+        Args:
+            forward_kernel: W, before the step's update.
+            variables: what `variables` asked for, as tensors.
+            step: the global step; None where it is not known, as in a plain `fit`.
+
+        Returns:
+            Name to new value.
+        """
+        del forward_kernel, variables, step
+        return {}
 
     def tied_gradient(
         self,

@@ -44,17 +44,32 @@ class TrainingStep:
         global_step: int scalar tensor, for schedules and noise.
         seed: of the run.
         draw: number of the micro-batch in the step, so that each draws noise of its own.
+        draws: how many micro-batches the step has.
     """
 
     global_step: Tensor
     seed: int
     draw: Tensor | int = 0
+    draws: int = 1
     _by_site: dict[Any, SiteLoss] = dataclasses.field(default_factory=dict)
+    # Of sites that move their variables in this step: what they were before.
+    kept: dict[Any, dict[str, Tensor]] = dataclasses.field(default_factory=dict)
 
     @property
     def losses(self) -> list[tuple[str, Tensor]]:
         """(path, R) of every site called so far in this step; a site called again counts once."""
         return [(loss.path, loss.value) for loss in self._by_site.values()]
+
+    def at_last(self, new: Tensor, old: Tensor) -> Tensor:
+        """A value that is to change with the step's last micro-batch, and not before.
+
+        Args:
+            new: from then on.
+            old: until then.
+        """
+        if self.draws == 1:
+            return new
+        return keras.ops.where(keras.ops.equal(self.draw, self.draws - 1), new, old)
 
     def add(self, site: Site, loss: Callable[[], Tensor]) -> None:
         """Takes in the R of one call.
@@ -104,7 +119,7 @@ def active_step() -> TrainingStep | None:
 
 @contextlib.contextmanager
 def training_step(
-    global_step: Tensor | int, seed: int = 0, draw: Tensor | int = 0
+    global_step: Tensor | int, seed: int = 0, draw: Tensor | int = 0, draws: int = 1
 ) -> Iterator[TrainingStep]:
     """Collects the alignment losses of the layers called inside, apart from `model.losses`.
 
@@ -115,12 +130,13 @@ def training_step(
         global_step: number of the step, from 0.
         seed: of the run.
         draw: number of the micro-batch in the step.
+        draws: how many the step has; a rule that moves its variables itself does so in the last.
 
     Yields:
         A `TrainingStep` whose `losses` fills as layers are called with `training=True`.
     """
     previous = active_step()
-    _active.step = TrainingStep(keras.ops.convert_to_tensor(global_step), seed, draw)
+    _active.step = TrainingStep(keras.ops.convert_to_tensor(global_step), seed, draw, draws)
     try:
         yield _active.step
     finally:

@@ -86,6 +86,7 @@ class Site:
         self.place = place
         self._attributes: dict[str, str] = {}
         self._losses: dict[Any, SiteLoss] = {}
+        self._kept: dict[Any, tuple[Tensor, dict[str, Tensor]]] = {}
 
     @property
     def key(self) -> tuple[int, str]:
@@ -217,6 +218,9 @@ class Site:
             A tensor before bias and activation.
         """
         seed, variables = self.noise_seed(training), self._read()
+        moves = training and self.layer.trainable and self.alignment.updates_itself
+        kept = self._kept_of_step() if moves else variables
+        is_first, variables = kept is None, variables if kept is None else kept
         dtype = self.layer.compute_dtype
         forward_kernel = backend.read(self.kernel)
         backward_kernel = self.alignment.backward_kernel(
@@ -232,6 +236,8 @@ class Site:
             self._tie(variables),
         )
         projection = record(self, inputs, projection)
+        if is_first:
+            self._update(forward_kernel, variables)
         if training and self.layer.trainable and self.alignment.has_loss:
             kernels = {"forward_kernel": forward_kernel, "backward_kernel": backward_kernel}
             self._add_loss(
@@ -312,6 +318,32 @@ class Site:
         )
         return keras.ops.cast(loss, "float32")
 
+    def _update(self, forward_kernel: Tensor, variables: dict[str, Tensor]) -> None:
+        """Moves the variables of a rule that does so itself, at the first call in a step."""
+        active = active_step()
+        if active is not None:
+            active.kept[self.key] = variables
+        else:
+            self._refuse_where_nothing_is_recorded()
+            # Keras clears the losses when a step begins: a loss of zero is the mark of this one.
+            mark = keras.ops.zeros((), "float32")
+            self.layer.add_loss(mark)
+            self._kept[self.layer.replica_number()] = mark, variables
+        step = self.layer.global_step() if active is None else active.global_step
+        for name, value in self.alignment.update(forward_kernel, variables, step).items():
+            variable, old = self.variables[name], variables[name]
+            new = keras.ops.stop_gradient(keras.ops.cast(value, variable.dtype))
+            variable.assign(new if active is None else active.at_last(new, old))
+
+    def _kept_of_step(self) -> dict[str, Tensor] | None:
+        """The rule's variables as the first training call in this step read them, if it was."""
+        active = active_step()
+        if active is not None:
+            return active.kept.get(self.key)
+        mark, variables = self._kept.get(self.layer.replica_number(), (None, None))
+        is_same = mark is not None and keras_private.holds_loss(self.layer, mark)
+        return variables if is_same else None
+
     def _add_loss(self, loss: Callable[[Any], Tensor]) -> None:
         active = active_step()
         if active is not None:
@@ -331,8 +363,9 @@ class Site:
     def _refuse_where_nothing_is_recorded(self) -> None:
         if not backend.records_gradients():
             raise ValueError(
-                "Expected a layer with an alignment loss to be called where gradients are "
-                f"recorded. Received: layer {self.path!r} (rule {self.alignment.name!r}) in "
+                "Expected a layer whose rule has a loss or updates of its own to be called where "
+                f"gradients are recorded. Received: layer {self.path!r} (rule "
+                f"{self.alignment.name!r}) in "
                 "tf.recompute_grad, keras.remat or a custom gradient, which lets no loss out. "
-                "Call the layer outside of it, or give it a rule without a loss."
+                "Call the layer outside of it, or give it a rule without."
             )

@@ -136,7 +136,7 @@ class Step:
     def _losses(
         self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor, draw: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        with training_step(global_step, self._seed, draw) as active:
+        with training_step(global_step, self._seed, draw, self._micro_batches) as active:
             logits = tf.cast(self.model(images, training=True), "float32")
         loss = tf.reduce_mean(_cross_entropy(labels, logits))
         loss += sum(tf.cast(penalty, "float32") for penalty in self.model.losses)

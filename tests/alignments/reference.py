@@ -37,7 +37,7 @@ def alignment_loss(rule, linear, x, w, b, *, bias=None, activation="linear", noi
         noise: the input's replacement, or None.
         r: product's trained factor.
     """
-    if rule.name in ("feedback", "sign_symmetry"):
+    if not rule.has_loss:
         return 0.0
     if rule.name == "kolen_pollack":
         return rule.decay_coef * ((w**2).sum() + (b**2).sum())

@@ -27,6 +27,7 @@ def test_the_rules():
         "information",
         "kolen_pollack",
         "mirror",
+        "moving_average",
         "product",
         "sign_symmetry",
         "symmetric",

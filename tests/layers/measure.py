@@ -30,8 +30,12 @@ def sources(layer, x) -> dict:
 
 
 def measure(layer, x, dy, step=STEP, seed=SEED) -> Measured:
-    """Runs the layer in training mode inside a `training_step`."""
+    """Runs the layer in training mode inside a `training_step`; its weights stay as they are."""
     named = sources(layer, x)
+    rule = getattr(layer, "alignment", None)
+    moves = rule is not None and rule.updates_itself
+    moved = [v for site in layer.sites for v in site.variables.values()] if moves else []
+    before = [tf.identity(variable.value) for variable in moved]
     with tf.GradientTape(persistent=True) as tape:
         for tensor in named.values():
             tape.watch(tensor)
@@ -39,6 +43,8 @@ def measure(layer, x, dy, step=STEP, seed=SEED) -> Measured:
             outputs = layer(x, training=True)
         j = tf.reduce_sum(tf.cast(outputs, "float32") * tf.cast(dy, "float32"))
         loss = tf.add_n([value for _, value in active.losses]) if active.losses else None
+    for variable, value in zip(moved, before, strict=True):
+        variable.assign(value)
     of_r = dict.fromkeys(named) if loss is None else tape.gradient(loss, named)
     return Measured(outputs, loss, tape.gradient(j, named), of_r)
 
