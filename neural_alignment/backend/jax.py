@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import keras
 
 from neural_alignment.backend import philox
-from neural_alignment.backend.contract import BilinearMap
+from neural_alignment.backend.contract import BilinearMap, Tie
 
 Tensor = Any
 
@@ -68,7 +68,7 @@ def two_kernels(
     inputs: Tensor,
     forward_kernel: Tensor,
     backward_kernel: Tensor,
-    tie_grad: bool,
+    tie_grad: Tie,
 ) -> Tensor:
     """`y = x W` with `dx = dy B^T`, `dW = x^T dy`, `dB = dW` if tied, else zeros.
 
@@ -77,7 +77,7 @@ def two_kernels(
         inputs: x.
         forward_kernel: W.
         backward_kernel: B.
-        tie_grad: whether dW flows into B as well.
+        tie_grad: whether dW flows into B as well; a function of x, dy and dW gives what does.
 
     Returns:
         y.
@@ -94,7 +94,8 @@ def two_kernels(
     def backward(kept: tuple[Tensor, ...], upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, w, b = kept
         dw = linear.kernel_gradient(x, w, upstream)
-        return linear.input_gradient(x, b, upstream), dw, dw if tie_grad else None
+        db = tie_grad(x, upstream, dw) if callable(tie_grad) else dw
+        return linear.input_gradient(x, b, upstream), dw, db if tie_grad else None
 
     apply.defvjp(forward, backward)
     return apply(*(jnp.asarray(t) for t in (inputs, forward_kernel, backward_kernel)))

@@ -9,7 +9,7 @@ import keras
 import torch
 
 from neural_alignment.backend import philox
-from neural_alignment.backend.contract import BilinearMap
+from neural_alignment.backend.contract import BilinearMap, Tie
 
 Tensor = torch.Tensor
 
@@ -72,7 +72,7 @@ def kernel_gradient(
 class _TwoKernels(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, b: Tensor, linear: BilinearMap, tie_grad: bool
+        ctx: Any, x: Tensor, w: Tensor, b: Tensor, linear: BilinearMap, tie_grad: Tie
     ) -> Tensor:
         ctx.save_for_backward(x, w, b)
         ctx.linear, ctx.tie_grad = linear, tie_grad
@@ -85,7 +85,8 @@ class _TwoKernels(torch.autograd.Function):
         tied = ctx.tie_grad and of_b
         dx = ctx.linear.input_gradient(x, b, upstream) if of_x else None
         dw = ctx.linear.kernel_gradient(x, w, upstream) if of_w or tied else None
-        return dx, dw if of_w else None, dw if tied else None, None, None
+        db = ctx.tie_grad(x, upstream, dw) if tied and callable(ctx.tie_grad) else dw
+        return dx, dw if of_w else None, db if tied else None, None, None
 
 
 def two_kernels(
@@ -93,7 +94,7 @@ def two_kernels(
     inputs: Tensor,
     forward_kernel: Tensor,
     backward_kernel: Tensor,
-    tie_grad: bool,
+    tie_grad: Tie,
 ) -> Tensor:
     """`y = x W` with `dx = dy B^T`, `dW = x^T dy`, `dB = dW` if tied, else None.
 
@@ -102,7 +103,7 @@ def two_kernels(
         inputs: x.
         forward_kernel: W.
         backward_kernel: B.
-        tie_grad: whether dW flows into B as well.
+        tie_grad: whether dW flows into B as well; a function of x, dy and dW gives what does.
 
     Returns:
         y.

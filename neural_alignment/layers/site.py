@@ -248,9 +248,9 @@ class Site:
     def _tie(self, variables: dict[str, Tensor]) -> Tie:
         if not self.alignment.tie_grad:
             return False
-        return functools.partial(
-            self.alignment.tied_gradient, variables=variables, linear=self.linear
-        )
+        # A custom gradient on JAX must not close over what is differentiated.
+        fixed = {name: keras.ops.stop_gradient(value) for name, value in variables.items()}
+        return functools.partial(self.alignment.tied_gradient, variables=fixed, linear=self.linear)
 
     def backward_kernel_value(self) -> Tensor:
         """The kernel that the error goes back through, in float32.

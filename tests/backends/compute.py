@@ -26,6 +26,7 @@ def sample():
     """Names of the cases of the fast tests."""
     names = [name for name in LAYERS if name not in COMPILED_BY_KERAS]
     cases = [f"{variant}/{name}" for name in names for variant in SAMPLE]
+    cases += [f"product:composite/{name}" for name in ("dense", "conv2d_same")]
     return cases + [f"{variant}/dense" for variant in PLAIN_RULES if variant not in SAMPLE]
 
 
