@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "alignments",
     "callbacks",
     "data",
+    "figures",
     "layers",
     "maps",
     "metrics",

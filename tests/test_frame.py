@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "data": set(),
     "optimizers": {"backend"},
     "metrics.py": _RULES | {"layers"},
+    "figures": set(),
     "callbacks": _RULES | {"layers", "optimizers"},
     "models": _RULES | {"layers"},
     "config": {"alignments", "data", "optimizers", "models"},

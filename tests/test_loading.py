@@ -131,3 +131,58 @@ def test_no_other_framework_is_imported():
     )
     assert code == 0, errors
     assert lines == ["[]"], backend
+
+
+RULE = '''
+import dataclasses
+import keras
+from neural_alignment.alignments.alignment import LayerwiseAlignment
+from neural_alignment.alignments.options import option
+from neural_alignment.alignments.registry import register
+
+@register("plain")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(LayerwiseAlignment):
+    """Plain: `R = plain_coef * sum B^2`."""
+
+    plain_coef: float = option(1.0, "coefficient")
+
+    def primitives(self, p, variables):
+        return {"plain": lambda: keras.ops.sum(p.backward_kernel ** 2)}
+'''
+SAVE = """
+import sys
+import keras
+{imports}
+from neural_alignment import layers
+dense = layers.Dense(3, alignment={{"name": "plain", "plain_coef": 0.5}})
+keras.Sequential([keras.Input((4,)), dense]).save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "named"),
+    [
+        ("import rules_of_mine", "module 'rules_of_mine'"),
+        (RULE, "the script or notebook it was made in"),
+    ],
+    ids=["module", "script"],
+)
+def test_a_rule_of_ones_own_names_its_module(imports, named, tmp_path, monkeypatch):
+    (tmp_path / "rules_of_mine.py").write_text(RULE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    code, _, errors = run(SAVE.format(imports=imports), tmp_path / "m.keras")
+    assert code == 0, errors
+    load = "import sys, neural_alignment; model = neural_alignment.load_model(sys.argv[1]);"
+    code, _, errors = run(load, tmp_path / "m.keras")
+    assert code == 1
+    assert f"Expected the rule 'plain' to be registered, which {named} does" in errors
+    shown = "print(model.layers[0].alignment)"
+    code, lines, errors = run(f"{imports}\n{load}{shown}", tmp_path / "m.keras")
+    assert code == 0, errors
+    assert "plain_coef=0.5" in lines[0]
+
+
+@pytest.mark.parametrize("name", alignments.names())
+def test_rules_of_the_package_name_none(name):
+    assert "module" not in alignments.serialize(alignments.rule(name)())

@@ -66,7 +66,7 @@ def get(identifier: str | Mapping[str, Any] | Alignment | None) -> Alignment | N
 
     Args:
         identifier: "symmetric", `{"name": "symmetric", "self_coef": 1e-3}`, an `Alignment`, None
-            or "backprop".
+            or "backprop". A config's "module" says where a rule of one's own is.
 
     Returns:
         The rule, or None.
@@ -81,7 +81,14 @@ def get(identifier: str | Mapping[str, Any] | Alignment | None) -> Alignment | N
         return rule(identifier)()
     if isinstance(identifier, Mapping) and "name" in identifier:
         options = dict(identifier)
-        return rule(options.pop("name")).from_config(options)
+        name, module = options.pop("name"), options.pop("module", None)
+        if module is not None and name not in _RULES:
+            raise ValueError(
+                f"Expected the rule {name!r} to be registered, which {_place(module)} does when it "
+                f"is imported. Received: a config of the rule, and only {', '.join(names())}. "
+                "Import it first."
+            )
+        return rule(name).from_config(options)
     raise TypeError(
         "Expected a rule's name, a config with a 'name', an Alignment or None. "
         f"Received: {identifier!r}"
@@ -95,8 +102,15 @@ def serialize(alignment: Alignment | None) -> dict[str, Any] | None:
         alignment: a rule or None.
 
     Returns:
-        `{"name": ..., option: value, ...}`, or None.
+        `{"name": ..., option: value, ...}`, or None; of a rule that is not this package's with its
+        module, for who loads it without.
     """
     if alignment is None:
         return None
-    return {"name": alignment.name} | alignment.get_config()
+    module = type(alignment).__module__
+    place = {} if module.startswith(f"{__package__}.") else {"module": module}
+    return {"name": alignment.name} | place | alignment.get_config()
+
+
+def _place(module: str) -> str:
+    return "the script or notebook it was made in" if module == "__main__" else f"module {module!r}"

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment import optimizers
+from neural_alignment import alignments, optimizers
 from neural_alignment.layers import Dense
+from neural_alignment.optimizers import rate_scheduler
+from neural_alignment.training.step import Step
 
 
 def make(**options):
@@ -141,6 +143,62 @@ def test_two_replicas(mirrored):
     for batch in (0, 8, 16):
         reference.train_on_batch(x[batch : batch + 8], y[batch : batch + 8])
     for got, expected in zip(model.variables, reference.variables, strict=True):
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+STEPS = {
+    "both at once": {},
+    "delay": {"delay_epochs": 1.0, "steps_per_epoch": 2},
+    "alternation": {"alternate_step_freq": 1},
+    "delay and alternation": {
+        "delay_epochs": 1.0,
+        "steps_per_epoch": 2,
+        "alternate_step_freq": 2,
+        "value": 0.5,
+    },
+}
+RULES = {
+    "symmetric": alignments.Symmetric(),
+    "activation": alignments.Activation(use_bias_forward=True, amp_coef=0.1),
+    "information": alignments.Information(amp_coef=0.1),
+}
+
+
+@pytest.mark.parametrize("timing", STEPS)
+@pytest.mark.parametrize("rule", RULES)
+def test_rates_in_fit_give_the_numbers_of_the_trainers_step(rule, timing):
+    def make():
+        keras.utils.set_random_seed(1)
+        decay = keras.regularizers.L2(1e-3)
+        return keras.Sequential(
+            [
+                keras.Input((4,)),
+                Dense(3, "tanh", alignment=RULES[rule], kernel_regularizer=decay),
+                Dense(2, alignment=RULES[rule]),
+            ]
+        )
+
+    def pair():
+        schedule = rate_scheduler.loss_learning_rate(0.1, 2, warmup_epochs=1.0, drops=(2.0,))
+        return (
+            optimizers.get("momentum", learning_rate=schedule),
+            optimizers.get("adam", learning_rate=0.01),
+        )
+
+    rates = {
+        "loss_rate": rate_scheduler.LossRate(**STEPS[timing]),
+        "alignment_rate": rate_scheduler.AlignmentRate(**STEPS[timing]),
+    }
+    x = np.random.default_rng(0).normal(size=(6, 8, 4)).astype("float32")
+    labels = np.arange(48).reshape(6, 8) % 2
+    ours, theirs = make(), make()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ours.compile(optimizers.RoutedOptimizer(*pair(), **rates), loss)
+    ours.fit(x.reshape(-1, 4), labels.ravel(), batch_size=8, shuffle=False, verbose=0)
+    step = Step(theirs, *pair(), **rates)
+    for number, (images, targets) in enumerate(zip(x, labels, strict=True)):
+        step(tf.constant(images), tf.constant(targets), tf.constant(number))
+    for got, expected in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,91 @@
+"""What `fit` logged of every layer, against the epochs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# What stands on the axis, for the measures that have a unit or a symbol.
+_LABELS = {
+    "weight_angle": "angle of W and B (degrees)",
+    "norm_ratio": "|B| / |W|",
+    "projection_angle": "angle of x W and x B (degrees)",
+    "local_gradient_angle": "angle of dy B$^T$ and dy W$^T$ (degrees)",
+    "alignment_loss": "R",
+}
+_WIDTH, _HEIGHT = 4.2, 3.2
+
+
+def plot_history(
+    history: Any,
+    path: str | os.PathLike[str] | None = None,
+    measures: Sequence[str] | None = None,
+) -> Figure:
+    """Draws every layer's measures against the epochs, a panel for each ([K] figure S4).
+
+    The layers' lines are coloured by depth, from dark at the input to light at the output.
+
+    Args:
+        history: what `fit` returned, or its `history`: with the keys MEASURE/LAYER that the
+            callbacks `AlignmentMetrics` and `AlignmentLosses(by_layer=True)` log.
+        path: of a file to write, whose ending says the format (.png, .pdf, .svg); None for none.
+        measures: which, in order, such as "weight_angle"; None is all there are.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is nothing of a layer, or not the measure asked for.
+    """
+    logs: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    by_measure: dict[str, dict[str, Sequence[float]]] = {}
+    for key, values in logs.items():
+        measure, slash, layer = key.partition("/")
+        if slash:
+            by_measure.setdefault(measure, {})[layer] = values
+    if not by_measure:
+        raise ValueError(
+            "Expected a history with measures of layers, MEASURE/LAYER. "
+            f"Received: {', '.join(logs) or 'nothing'}. Give fit the callback "
+            "neural_alignment.callbacks.AlignmentMetrics()."
+        )
+    for measure in measures or ():
+        if measure not in by_measure:
+            raise ValueError(
+                f"Expected measures of the history: {', '.join(by_measure)}. Received: {measure!r}"
+            )
+    shown = list(measures or by_measure)
+    figure = Figure(figsize=(_WIDTH * len(shown), _HEIGHT), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for panel, measure in zip(axes, shown, strict=True):
+        _draw(panel, measure, by_measure[measure], getattr(history, "epoch", None))
+    axes[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if path is not None:
+        figure.savefig(path)
+    return figure
+
+
+def _draw(
+    panel: Axes,
+    measure: str,
+    by_layer: Mapping[str, Sequence[float]],
+    epochs: Sequence[int] | None,
+) -> None:
+    colours = matplotlib.colormaps["viridis"]
+    for depth, (layer, values) in enumerate(by_layer.items()):
+        # Keras counts epochs from 0; a value belongs to the end of its epoch. A layer that was not
+        # measured in every epoch has its last ones.
+        ends = [epoch + 1 for epoch in epochs or range(len(values))][-len(values) :]
+        colour = colours(0.9 * depth / max(len(by_layer) - 1, 1))
+        panel.plot(ends, values, color=colour, label=layer, marker="." * (len(values) == 1))
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(_LABELS.get(measure, measure.replace("_", " ")))
+    if measure.endswith("_angle"):
+        panel.set_ylim(0.0, None)
