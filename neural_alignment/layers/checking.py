@@ -45,7 +45,7 @@ def _used_by(function: types.FunctionType) -> Iterator[Any]:
     with contextlib.suppress(ValueError):  # a cell that is not filled
         used = inspect.getclosurevars(function)
         values = [*used.nonlocals.values(), *used.globals.values()]
-        yield from keras.tree.flatten([*values, function.__defaults__, function.__kwdefaults__])
+        yield from parts.flat([*values, function.__defaults__, function.__kwdefaults__])
 
 
 def check_arguments(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
@@ -72,10 +72,10 @@ def check_arguments(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None
 def _same(value: Any, other: Any) -> bool:
     """Whether plain values are equal; of others nothing is known."""
     plain = (bool, int, float, str, type(None), np.ndarray, np.generic)
-    flat = keras.tree.flatten(value)
+    flat = parts.flat(value)
     if not all(isinstance(part, plain) for part in flat):
         return True
-    others = keras.tree.flatten(other)
+    others = parts.flat(other)
     return len(flat) == len(others) and all(
         np.array_equal(a, b) for a, b in zip(flat, others, strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,19 +27,33 @@ def from_config(layer: keras.layers.Layer, cls: type | None = None, **changes: A
         ValueError: the layer has no config, or none that makes it again.
     """
     scope = keras.saving.custom_object_scope(_custom_objects(layer))
+    functions = dict(parts.own_functions(layer))
     try:
-        with keras_private.unsafe_deserialization(), scope:
+        # Keras warns of lambdas, which would not be found again in a file.
+        with (
+            keras_private.unsafe_deserialization(),
+            scope,
+            warnings.catch_warnings(action="ignore"),
+        ):
             config = {**layer.get_config(), **changes}
             config = {name: value for name, value in config.items() if value is not ...}
+            if _takes_functions(type(layer)):
+                config |= {name: functions[name] for name in config.keys() & functions}
             copy = (cls or type(layer)).from_config(config)
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
+        reason = str(error).strip().partition("\n\n")[0] or type(error).__name__
         raise ValueError(
             "Expected layers that `from_config(get_config())` makes again. Received: "
-            f"{parts.described(layer)}, where it fails: {reason}"
+            f"{parts.described(layer)}, where it fails: {reason[:500]}"
         ) from error
     _copy_details(layer, copy)
     return copy
+
+
+def _takes_functions(cls: type) -> bool:
+    """Whether a config may hold functions as they are: a `from_config` of its own reads them."""
+    own = cls.from_config.__func__.__module__
+    return own.startswith("keras.") and not issubclass(cls, keras.layers.Lambda)
 
 
 def _custom_objects(layer: keras.layers.Layer) -> dict[str, Any]:

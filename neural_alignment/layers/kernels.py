@@ -72,9 +72,14 @@ def _is_elementwise(
         weight = weight[1:]
     if not any(_broadcasts(weight, shape) for shape in outputs):
         return False
-    # A kernel begins with the input's features; it may still look like the output by chance.
-    begins = any(weight and shape and weight[0] == shape[-1] for shape in inputs)
-    return any(_broadcasts(weight, shape) for shape in inputs) or not begins
+    if any(_broadcasts(weight, shape) for shape in inputs):
+        return True
+    # A kernel, from the input's features at each position, may look like the output by chance.
+    return not any(
+        weight and before and weight[0] == before[-1] and before[:-1] == after[:-1]
+        for before in inputs
+        for after in outputs
+    )
 
 
 def _broadcasts(weight: tuple[int, ...], shape: Sequence) -> bool:

@@ -137,11 +137,9 @@ class Weights:
             if id(layer) not in self._converted:
                 _copy_state(layer, copy)
         for variable, partner in self._partners.values():
-            # A copy: on JAX two variables would share one array, and a step frees it.
-            value = np.array(keras.ops.convert_to_numpy(variable.value))
+            value = _array(variable)
             partner.assign(value)
-            received = np.array(keras.ops.convert_to_numpy(partner.value))
-            if value.tobytes() != received.tobytes():
+            if value.tobytes() != _array(partner).tobytes():
                 raise ValueError(
                     f"Expected the value of {variable.path!r} in the copy. "
                     f"Received: another one in {partner.path!r}"
@@ -172,26 +170,37 @@ def _told(variable: keras.Variable) -> str:
 
 
 def _copy_state(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """What a layer has beside weights: vocabularies, adapted means, arrays among its attributes."""
-    if hasattr(layer, "save_assets"):
+    """What a layer has beside its weights: vocabularies, constants, states of a stateful RNN."""
+    if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        copy.load_own_variables({name: _array(value) for name, value in store.items()})
+    if hasattr(layer, "save_assets"):  # after the weights, as when Keras loads a file
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)
             copy.load_assets(folder)
-    if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
-        store: dict = {}
-        layer.save_own_variables(store)
-        copy.load_own_variables(
-            {name: np.array(keras.ops.convert_to_numpy(value)) for name, value in store.items()}
-        )
-    known = parts.bookkeeping()
+    keras_own, tracked = parts.bookkeeping(), {id(variable) for variable in layer.variables}
     for name, value in vars(layer).items():
-        if name in vars(copy) and name not in known and _is_array(value):
-            array = np.array(keras.ops.convert_to_numpy(value))
-            made = array if isinstance(value, np.ndarray) else keras.ops.convert_to_tensor(array)
-            setattr(copy, name, made)
+        if name in keras_own or name not in vars(copy):
+            continue
+        if isinstance(value, np.ndarray):
+            setattr(copy, name, value.copy())
+        elif isinstance(value, (keras.Variable, list, tuple, dict)):
+            _copy_untracked(value, vars(copy)[name], tracked)
+        elif keras.ops.is_tensor(value):
+            setattr(copy, name, keras.ops.convert_to_tensor(_array(value)))
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or (
-        keras.ops.is_tensor(value) and not isinstance(value, keras.Variable)
-    )
+def _copy_untracked(values: Any, copies: Any, tracked: set[int]) -> None:
+    pairs = parts.flat(values), parts.flat(copies)
+    if len(pairs[0]) == len(pairs[1]):
+        for value, copy in zip(*pairs, strict=True):
+            known = not isinstance(value, keras.Variable) or id(value) in tracked
+            if not known and isinstance(copy, keras.Variable):
+                copy.assign(_array(value))
+
+
+def _array(value: Any) -> np.ndarray:
+    """A copy: on JAX two variables would share one array, and a step frees it."""
+    value = value.value if isinstance(value, keras.Variable) else value
+    return np.array(keras.ops.convert_to_numpy(value))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
@@ -103,9 +105,19 @@ def own_functions(layer: keras.layers.Layer) -> Iterator[tuple[str, types.Functi
             yield name, value
 
 
-def bookkeeping() -> set[str]:
+def flat(value: Any) -> list[Any]:
+    """What lists, tuples and dicts hold; keys need not be sortable, as for `keras.tree`."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    return [leaf for part in value for leaf in flat(part)]
+
+
+@functools.cache
+def bookkeeping() -> frozenset[str]:
     """The attributes that Keras gives every layer; among them functions it wraps `build` in."""
-    return vars(keras.layers.Layer()).keys() | vars(keras.Model()).keys()
+    return frozenset(vars(keras.layers.Layer()).keys() | vars(keras.Model()).keys())
 
 
 def build_like(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:

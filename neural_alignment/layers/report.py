@@ -37,8 +37,8 @@ def conversion_report(model: keras.Model) -> str:
         seen.add(id(layer))
         rules = [] if opened or known else _rules(layer)
         counts.update(rules)
-        how = "the same layer as above" if known else ", ".join(dict.fromkeys(rules)) or "-"
-        rows.append(("  " * depth + layer.name, type(layer).__name__, "" if opened else how))
+        how = ", ".join(dict.fromkeys(rules)) or ("" if opened else "-")
+        rows.append(("  " * depth + layer.name, type(layer).__name__, "as above" if known else how))
         for inner in keras_private.sublayers(layer) if opened and not known else []:
             if not isinstance(inner, keras.layers.InputLayer):
                 visit(inner, depth + 1)

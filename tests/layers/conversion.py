@@ -1,7 +1,5 @@
-"""Models as users build them, and the ways models come about, for the tests of conversion."""
+"""Models as users build them, for the tests of conversion."""
 
-import copy
-import pickle
 from collections.abc import Callable
 
 import keras
@@ -28,6 +26,9 @@ class Block(keras.layers.Layer):
 
     def call(self, inputs):
         return self.second(self.first(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
@@ -322,114 +323,3 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         residual,
     )
 }
-
-
-def as_built(model, folder):
-    del folder
-    return model
-
-
-def from_keras_file(model, folder):
-    model.save(folder / "model.keras")
-    return keras.models.load_model(folder / "model.keras")
-
-
-def from_h5_file(model, folder):
-    model.save(folder / "model.h5")
-    return keras.models.load_model(folder / "model.h5")
-
-
-def deep_copied(model, folder):
-    del folder
-    return copy.deepcopy(model)
-
-
-def unpickled(model, folder):
-    del folder
-    return pickle.loads(pickle.dumps(model))
-
-
-def from_json(model, folder):
-    del folder
-    made = keras.models.model_from_json(model.to_json())
-    made.set_weights(model.get_weights())
-    return made
-
-
-def compiled(model, folder):
-    del folder
-    model.compile("adam", loss=lambda y, p: keras.ops.mean(p) - keras.ops.mean(y))
-    return model
-
-
-def cut_out(model, folder):
-    del folder
-    return keras.Model(model.inputs, model.outputs, name="cut")
-
-
-ORIGINS = {
-    origin.__name__: origin
-    for origin in (
-        as_built,
-        from_keras_file,
-        from_h5_file,
-        deep_copied,
-        unpickled,
-        from_json,
-        compiled,
-        cut_out,
-    )
-}
-
-
-# Models that Keras cannot bring about in a way, whatever is done with them.
-_NO_CONFIG_OF_SHARING = ("from_keras_file", "from_h5_file", "deep_copied", "unpickled", "from_json")
-NOT_IN_KERAS: dict[str, tuple[str, ...]] = {
-    "operators": ("from_h5_file",),
-    "masks": ("from_h5_file",),
-    "masking": ("from_h5_file",),
-    "shared": _NO_CONFIG_OF_SHARING,
-    "nested": _NO_CONFIG_OF_SHARING,
-    "dictionaries": ("from_h5_file",),
-    "own_train_step": ("from_h5_file",),
-    "own_train_step_stack": ("from_h5_file",),
-    "frozen": ("from_h5_file",),
-    "noise": ("from_h5_file",),
-    "adapted": ("from_h5_file",),
-    "transformer": ("from_h5_file",),
-    "residual": ("from_h5_file",),
-}
-
-
-def perturb(model):
-    """Values that no initializer gives, to every float weight."""
-    generator = np.random.default_rng(1)
-    for weight in model.weights:
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(weight.dtype)):
-            value = np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
-            weight.assign(value + generator.uniform(0.05, 0.2, value.shape))
-
-
-def batch(model, size=3):
-    """Inputs for a model."""
-    generator = np.random.default_rng(2)
-
-    def draw(tensor):
-        shape = (size, *tensor.shape[1:])
-        if tensor.dtype.startswith("int"):
-            return generator.integers(0, 5, size=shape)
-        return generator.normal(size=shape).astype(tensor.dtype)
-
-    single = isinstance(model, keras.Sequential)
-    return keras.tree.map_structure(draw, model.inputs[0] if single else model.input)
-
-
-def outputs(model, x):
-    """All outputs of a model as arrays."""
-    return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(model(x, training=False))]
-
-
-def difference(model, other, x):
-    """The largest difference between the outputs of two models."""
-    pairs = zip(outputs(model, x), outputs(other, x), strict=True)
-    return max(np.max(np.abs(a.astype("float64") - b.astype("float64"))) for a, b in pairs)

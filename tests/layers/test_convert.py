@@ -1,21 +1,24 @@
-"""Giving a model's layers a rule, and taking it off again."""
+"""What align and strip say and are told: rules, `skip`, `rest`, the report, what is kept."""
 
 import keras
 import numpy as np
 import pytest
 
 from neural_alignment import alignments, layers
+from tests.layers import conversion, origins
+
+K = keras.layers
 
 
 def _model(*extra):
     return keras.Sequential(
         [
             keras.Input((8, 8, 2)),
-            keras.layers.Conv2D(3, 3, padding="same", activation="relu", name="first"),
-            keras.layers.BatchNormalization(name="norm"),
+            K.Conv2D(3, 3, padding="same", activation="relu", name="first"),
+            K.BatchNormalization(name="norm"),
             *extra,
-            keras.layers.Flatten(name="flat"),
-            keras.layers.Dense(4, name="head"),
+            K.Flatten(name="flat"),
+            K.Dense(4, name="head"),
         ],
         name="net",
     )
@@ -23,10 +26,14 @@ def _model(*extra):
 
 def _functional():
     inputs = keras.Input((6,), name="inputs")
-    hidden = keras.layers.Dense(5, activation="tanh", name="a")(inputs)
-    inner = keras.Sequential([keras.Input((5,)), keras.layers.Dense(5, name="b")], name="inner")
-    outputs = keras.layers.Dense(2, name="c")(keras.layers.Add(name="add")([hidden, inner(hidden)]))
+    hidden = K.Dense(5, activation="tanh", name="a")(inputs)
+    inner = keras.Sequential([keras.Input((5,)), K.Dense(5, name="b")], name="inner")
+    outputs = K.Dense(2, name="c")(K.Add(name="add")([hidden, inner(hidden)]))
     return keras.Model(inputs, outputs, name="functional")
+
+
+def _names(model):
+    return [layer.name for layer in layers.aligned_layers(model)]
 
 
 @pytest.mark.parametrize("rule", alignments.names())
@@ -46,35 +53,219 @@ def test_same_outputs_with_a_rule_and_without(rule, build):
 
 
 def test_another_rule_replaces_the_first():
-    aligned = layers.align(layers.align(_model(), "feedback"), "symmetric")
+    first = layers.align(_model(), "feedback")
+    aligned = layers.align(first, "symmetric")
     assert {layer.alignment.name for layer in layers.aligned_layers(aligned)} == {"symmetric"}
+    for old, new in zip(*map(layers.aligned_layers, (first, aligned)), strict=True):
+        assert np.any(np.asarray(old.backward_kernel) != np.asarray(new.backward_kernel))
+
+
+def test_a_layer_that_is_skipped_keeps_its_rule_and_its_weights():
+    model = conversion.aligned_stack()
+    aligned = layers.align(model, "feedback", skip=K.Dense)
+    before, after = map(layers.aligned_layers, (model, aligned))
+    assert [layer.alignment.name for layer in after] == ["feedback", "activation", "mirror"]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        np.testing.assert_array_equal(old.backward_kernel, new.backward_kernel)
+    np.testing.assert_array_equal(before[2].noise_state, after[2].noise_state)
+
+
+def test_a_subclass_of_ours_keeps_its_class():
+    class Mine(layers.Dense):
+        pass
+
+    model = keras.Sequential([keras.Input((3,)), Mine(2, alignment="feedback", name="mine")])
+    for copy, rule in ((layers.align(model, "mirror"), "mirror"), (layers.strip(model), None)):
+        layer = copy.get_layer("mine")
+        assert type(layer) is Mine
+        assert (layer.alignment and layer.alignment.name) == rule
 
 
 def test_a_layer_type_without_a_rule_is_refused_by_name():
-    model = _model(keras.layers.DepthwiseConv2D(3, name="depthwise"))
-    with pytest.raises(ValueError, match="'depthwise', a DepthwiseConv2D.*skip"):
+    model = _model(_kernel("own"))
+    with pytest.raises(ValueError, match="'own', a Kernel.*skip.*rest='backprop'"):
         layers.align(model, "symmetric")
-    aligned = layers.align(model, "symmetric", skip=("depthwise",))
-    assert [layer.name for layer in layers.aligned_layers(aligned)] == ["first", "head"]
+    aligned = layers.align(model, "symmetric", skip=("own",))
+    assert _names(aligned) == _names(layers.align(model, "symmetric", rest="backprop"))
+    assert _names(aligned) == ["first", "head"]
     with pytest.raises(ValueError, match="Expected a rule's name"):
         layers.align(model, "symetric")
+    with pytest.raises(ValueError, match="rest='error' or rest='backprop'. Received: 'skip'"):
+        layers.align(model, "symmetric", rest="skip")
+
+
+class Kernel(K.Layer):
+    """A layer with a kernel of another name."""
+
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(input_shape[-1], input_shape[-1]), name="w")
+
+    def call(self, inputs):
+        return inputs @ self.w
+
+
+def _kernel(name):
+    return Kernel(name=name)
+
+
+# Layers by what `align` makes of them: with a kernel of no version here, or without one.
+WITH_KERNEL = {
+    "lstm": lambda: K.LSTM(3, name="it"),
+    "gru": lambda: K.GRU(3, name="it"),
+    "rnn": lambda: K.RNN(K.SimpleRNNCell(3), name="it"),
+    "bidirectional": lambda: K.Bidirectional(K.LSTM(3), name="it"),
+    "conv_lstm": lambda: K.ConvLSTM1D(2, 2, name="it"),
+    "block": lambda: conversion.Block(3, name="it"),
+    "block_model": lambda: conversion.BlockModel(3, name="it"),
+    "custom": lambda: Kernel(name="it"),
+    "inside_time_distributed": lambda: K.TimeDistributed(conversion.Block(3, name="it")),
+    "spectral": lambda: K.SpectralNormalization(K.Dense(3), name="it"),
+    "subclass": lambda: type("Own", (K.Dense,), {})(3, name="it"),
+    "frozen": lambda: K.LSTM(3, trainable=False, name="it"),
+}
+WITHOUT_KERNEL = {
+    "embedding": lambda: K.Embedding(7, 3),
+    "batch": K.BatchNormalization,
+    "layer": lambda: K.LayerNormalization(axis=(1, 2)),
+    "group": lambda: K.GroupNormalization(1),
+    "prelu": K.PReLU,
+    "prelu_shared": lambda: K.PReLU(shared_axes=[1]),
+    "scaled": conversion.Scaled,
+    "positions": conversion.Positions,
+    "attention": lambda: K.Attention(use_scale=True),
+    "dropout": lambda: K.SpatialDropout1D(0.5),
+}
+
+
+def _around(layer):
+    shape = (4, 5, 3) if "ConvLSTM" in type(layer).__name__ else (4, 5)
+    inputs = keras.Input(shape)
+    h = layer([inputs, inputs] if isinstance(layer, K.Attention) else inputs)
+    return keras.Model(inputs, K.Dense(2, name="head")(h))
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_layers_whose_kernel_has_no_version_are_refused(name):
+    model = _around(WITH_KERNEL[name]())
+    with pytest.raises(ValueError, match="(?s)Expected layers with a kernel.*Received: 'it'"):
+        layers.align(model, "symmetric")
+    assert _names(layers.align(model, "symmetric", skip="it")) == ["head"]
+    assert _names(layers.align(model, "symmetric", rest="backprop")) == ["head"]
+
+
+@pytest.mark.parametrize("name", WITHOUT_KERNEL)
+def test_layers_without_a_kernel_need_no_word(name):
+    assert _names(layers.align(_around(WITHOUT_KERNEL[name]()), "symmetric")) == ["head"]
+
+
+def test_many_layers_are_refused_in_one_message():
+    model = keras.Sequential([keras.Input((4,)), *(_kernel(f"own{i}") for i in range(9))])
+    with pytest.raises(ValueError, match="'own0', a Kernel; .*'own5', a Kernel; and 3 more"):
+        layers.align(model, "symmetric")
+
+
+def _tower(*, inner):
+    """Its layers: own, lstm, inner's deep, each's dense, head."""
+    inputs = keras.Input((4, 5))
+    h = K.TimeDistributed(K.Dense(5, name="dense"), name="each")(_kernel("own")(inputs))
+    return keras.Model(inputs, K.Dense(2, name="head")(inner(K.LSTM(3, name="lstm")(h))))
+
+
+@pytest.mark.parametrize(
+    ("skip", "left"),
+    [
+        (["own", "lstm"], ["dense", "deep", "head"]),
+        ([Kernel, K.LSTM], ["dense", "deep", "head"]),
+        (lambda layer: isinstance(layer, (Kernel, K.LSTM)), ["dense", "deep", "head"]),
+        ({"own", K.LSTM}, ["dense", "deep", "head"]),
+        ((name for name in ("own", "lstm", "head")), ["dense", "deep"]),
+        ([Kernel, "lstm", lambda layer: layer.name == "deep"], ["dense", "head"]),
+        (["own", K.LSTM, K.TimeDistributed], ["deep", "head"]),
+        (["own", K.LSTM, "dense"], ["deep", "head"]),
+        (K.Layer, []),
+        (["own", K.LSTMCell, K.Embedding], ["dense", "deep", "head"]),
+    ],
+    ids=str,
+)
+def test_what_is_skipped(skip, left):
+    inner = keras.Sequential([keras.Input((3,)), K.Dense(3, name="deep")], name="inner")
+    model = _tower(inner=inner)
+    aligned = layers.align(model, "symmetric", skip=skip)
+    assert _names(aligned) == left
+    assert origins.difference(model, aligned, origins.batch(model)) == 0.0
+
+
+def test_layers_of_a_nested_model_are_skipped_together():
+    inner = keras.Sequential([keras.Input((3,)), K.Dense(3, name="deep")], name="inner")
+    model = _tower(inner=inner)
+    aligned = layers.align(model, "symmetric", skip=inner.layers, rest="backprop")
+    assert _names(aligned) == ["dense", "head"]
 
 
 @pytest.mark.parametrize(("skip", "left"), [("c", "ab"), (["c"], "ab"), (("a", "b"), "c")])
 def test_skip_takes_one_name_or_several(skip, left):
-    aligned = layers.align(_functional(), "symmetric", skip=skip)
-    assert [layer.name for layer in layers.aligned_layers(aligned)] == list(left)
+    assert _names(layers.align(_functional(), "symmetric", skip=skip)) == list(left)
 
 
 def test_a_name_is_skipped_as_a_whole():
-    model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="head")]
-    )
-    aligned = layers.align(model, "symmetric", skip="head")
-    assert [layer.name for layer in layers.aligned_layers(aligned)] == ["a"]
+    model = keras.Sequential([keras.Input((3,)), K.Dense(3, name="a"), K.Dense(2, name="head")])
+    assert _names(layers.align(model, "symmetric", skip="head")) == ["a"]
 
 
 @pytest.mark.parametrize("name", ["typo", "inner"])
 def test_a_name_to_skip_that_no_layer_has_is_refused(name):
     with pytest.raises(ValueError, match=f"names of layers to skip: .*c. Received: '{name}'"):
         layers.align(_functional(), "symmetric", skip=("a", name))
+
+
+@pytest.mark.parametrize(
+    ("skip", "error", "words"),
+    [
+        (K.Dense(3, name="foreign"), ValueError, "'foreign', a Dense"),
+        (keras.Sequential, ValueError, "Sequential"),
+        ([3], TypeError, "names, classes, layers or functions.*Received: 3"),
+        (str, TypeError, "classes of layers in `skip`. Received: str"),
+    ],
+    ids=str,
+)
+def test_what_can_skip_nothing_is_refused(skip, error, words):
+    with pytest.raises(error, match=f"(?s)Expected .*{words}"):
+        layers.align(_functional(), "symmetric", skip=skip)
+
+
+def test_the_report_says_what_became_of_each_layer(capsys):
+    model = conversion.wrappers()
+    aligned = layers.align(model, "mirror", skip="each", rest="backprop", summary=True)
+    report = layers.conversion_report(aligned)
+    assert capsys.readouterr().out == report + "\n"
+    rows = {line.split()[0]: line.split()[1:] for line in report.splitlines()[2:]}
+    assert report.startswith(f"Model {model.name!r}, layers with a kernel: ")
+    assert rows["each"] == ["TimeDistributed"]
+    assert rows["both"] == ["Bidirectional", "backprop"]
+    assert rows[model.layers[-1].name] == ["Dense", "mirror"]
+    stripped = layers.conversion_report(layers.strip(aligned))
+    assert "mirror" not in stripped
+    shared = layers.conversion_report(conversion.nested())
+    assert [line.split()[0] for line in shared.splitlines() if "as above" in line] == [
+        "inner",
+        "innermost",
+    ]
+
+
+def test_the_summary_goes_where_keras_writes(capsys):
+    keras.config.disable_interactive_logging()
+    try:
+        layers.align(_functional(), "mirror", summary=True)
+    finally:
+        keras.config.enable_interactive_logging()
+    assert capsys.readouterr().out == ""
+
+
+def test_the_losses_of_the_last_call_stay():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, K.Dense(2, activity_regularizer="l2")(inputs))
+    model(np.ones((2, 3)))
+    before = [float(loss) for loss in model.losses]
+    layers.strip(model)
+    assert len(before) == 1
+    assert [float(loss) for loss in model.losses] == before

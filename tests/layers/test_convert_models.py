@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 
 from neural_alignment import layers
-from tests.layers import conversion
+from tests.layers import conversion, origins
 
-ORIGINS_OF_ONE = ("stack", "aligned_stack", "wrappers", "subclassed_inside")
+ALL_ORIGINS_FAST = ("stack", "aligned_stack")
 CASES = [
     pytest.param(
         name,
         origin,
         id=f"{name}-{origin}",
-        marks=() if origin == "as_built" or name in ORIGINS_OF_ONE else pytest.mark.slow,
+        marks=() if origin == "as_built" or name in ALL_ORIGINS_FAST else pytest.mark.slow,
     )
     for name in conversion.MODELS
-    for origin in conversion.ORIGINS
-    if origin not in conversion.NOT_IN_KERAS.get(name, ())
+    for origin in origins.ORIGINS
+    if origin not in origins.NOT_IN_KERAS.get(name, ())
 ]
 
 
@@ -32,17 +32,11 @@ def there_and_back(model):
 CONVERSIONS = (layers.strip, align, there_and_back)
 
 
-def values(model):
-    """Everything a model holds, by its place."""
-    arrays = [np.array(keras.ops.convert_to_numpy(v.value)) for v in model.variables]
-    return [(array.dtype, array.shape, array.tobytes()) for array in arrays]
-
-
 def facts(model):
     """What a conversion must not touch."""
     compiled = model.compiled and (model.optimizer, model.loss)
     flags = [weight.trainable for weight in model.weights]
-    return values(model), flags, compiled, model.losses
+    return origins.values(model), flags, compiled, model.losses
 
 
 def described(model):
@@ -65,17 +59,17 @@ def seeds(model):
 def test_the_copy_computes_the_same(name, origin, tmp_path):
     model = conversion.MODELS[name]()
     if name != "adapted":  # its constants are made of its weights when they are loaded
-        conversion.perturb(model)
-    model = conversion.ORIGINS[origin](model, tmp_path)
-    x = conversion.batch(model)
-    expected = conversion.outputs(model, x)
+        origins.perturb(model)
+    model = origins.ORIGINS[origin](model, tmp_path)
+    x = origins.batch(model)
+    expected = origins.outputs(model, x)
     before = facts(model)
     copies = [convert(model) for convert in CONVERSIONS]
     after = facts(model)
     assert after[:3] == before[:3]
     assert list(map(float, after[3])) == list(map(float, before[3]))
     for copy in copies:
-        for one, other in zip(expected, conversion.outputs(copy, x), strict=True):
+        for one, other in zip(expected, origins.outputs(copy, x), strict=True):
             np.testing.assert_array_equal(one, other)
         assert not copy.compiled
         assert type(copy) is type(model)
@@ -85,6 +79,6 @@ def test_the_copy_computes_the_same(name, origin, tmp_path):
 
 
 def test_the_table_names_what_keras_cannot_do():
-    for name, origins in conversion.NOT_IN_KERAS.items():
+    for name, ways in origins.NOT_IN_KERAS.items():
         assert name in conversion.MODELS
-        assert set(origins) <= set(conversion.ORIGINS)
+        assert set(ways) <= set(origins.ORIGINS)
