@@ -9,7 +9,6 @@ import keras
 
 from neural_alignment import alignments
 from neural_alignment.layers import checking, parts, table
-from neural_alignment.layers.aligned import Aligned
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.kernels import kernels_in
 from neural_alignment.layers.matching import Weights
@@ -85,19 +84,19 @@ def strip(model: keras.Model) -> keras.Model:
     """
     _check_model(model)
     for layer in parts.leaves(model, _none):
-        held = [part for part in parts.inner_layers(layer) if _has_rule(part)]
-        if held and not isinstance(layer, Aligned):
+        held = [part for part in parts.inner_layers(layer) if table.rule_of(part) is not None]
+        if held and table.class_with_rule(type(layer)) is None:
             raise ValueError(
                 "Expected rules in layers that can be replaced. Received: "
                 f"{parts.described(layer)}, which holds {parts.described(held[0])} with the rule "
-                f"{held[0].alignment.name!r}. Make it a functional model, or give it a version "
-                "without a rule."
+                f"{table.rule_of(held[0]).name!r}. Make it a functional model, or strip it first."
             )
 
     def without_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if type(layer) in table.STOCK:
             return from_config(layer, table.STOCK[type(layer)], alignment=...)
-        return from_config(layer, alignment=None) if isinstance(layer, Aligned) else None
+        ours = table.class_with_rule(type(layer)) is type(layer)  # a subclass of one of ours
+        return from_config(layer, alignment=None) if ours else None
 
     return _copy(model, without_rule, _none)
 
@@ -105,10 +104,6 @@ def strip(model: keras.Model) -> keras.Model:
 def _none(layer: keras.layers.Layer) -> bool:
     del layer
     return False
-
-
-def _has_rule(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, Aligned) and layer.alignment is not None
 
 
 def _check_model(model: keras.Model) -> None:

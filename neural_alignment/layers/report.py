@@ -8,8 +8,7 @@ import sys
 import keras
 from absl import logging
 
-from neural_alignment.layers import keras_private, kernels, parts
-from neural_alignment.layers.aligned import Aligned
+from neural_alignment.layers import keras_private, kernels, parts, table
 
 _HEAD = ("layer", "class", "error goes back by")
 
@@ -60,13 +59,8 @@ def show(text: str) -> None:
 
 def _rules(layer: keras.layers.Layer) -> list[str]:
     """The rule of a layer's kernel, or of each layer with one inside it."""
-    if isinstance(layer, Aligned) and layer.alignment is not None:
-        return [layer.alignment.name]
-    found = kernels.kernels_in(layer, lambda part: False)
-    return [
-        part.alignment.name if isinstance(part, Aligned) and part.alignment else "backprop"
-        for part in found
-    ]
+    rules = [table.rule_of(part) for part in kernels.kernels_in(layer, lambda part: False)]
+    return ["backprop" if rule is None else rule.name for rule in rules]
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

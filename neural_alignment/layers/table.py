@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import keras
 
+from neural_alignment.alignments import Alignment
+from neural_alignment.layers import attention, conv_transpose, convolutional, depthwise, separable
 from neural_alignment.layers.aligned import Aligned
-from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
 from neural_alignment.layers.dense import Dense
+from neural_alignment.layers.einsum_dense import EinsumDense
 
 # Keras's class to ours, whose config is Keras's with `alignment` in it. One row a layer: align,
 # strip, their errors and their report follow it.
-VERSIONS: dict[type[keras.layers.Layer], type[Aligned]] = {
+VERSIONS: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.Dense: Dense,
-    keras.layers.Conv1D: Conv1D,
-    keras.layers.Conv2D: Conv2D,
-    keras.layers.Conv3D: Conv3D,
+    keras.layers.EinsumDense: EinsumDense,
+    keras.layers.Conv1D: convolutional.Conv1D,
+    keras.layers.Conv2D: convolutional.Conv2D,
+    keras.layers.Conv3D: convolutional.Conv3D,
+    keras.layers.DepthwiseConv1D: depthwise.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D: depthwise.DepthwiseConv2D,
+    keras.layers.SeparableConv1D: separable.SeparableConv1D,
+    keras.layers.SeparableConv2D: separable.SeparableConv2D,
+    keras.layers.Conv1DTranspose: conv_transpose.Conv1DTranspose,
+    keras.layers.Conv2DTranspose: conv_transpose.Conv2DTranspose,
+    keras.layers.Conv3DTranspose: conv_transpose.Conv3DTranspose,
+    keras.layers.MultiHeadAttention: attention.MultiHeadAttention,
+    keras.layers.GroupQueryAttention: attention.GroupQueryAttention,
 }
 STOCK = {ours: stock for stock, ours in VERSIONS.items()}
+_WITH_RULE = (Aligned, *STOCK)
 
 
-def class_with_rule(cls: type) -> type[Aligned] | None:
+def class_with_rule(cls: type) -> type[keras.layers.Layer] | None:
     """The class that takes `alignment=` for layers of a class; None where there is none."""
-    return cls if issubclass(cls, Aligned) else VERSIONS.get(cls)
+    return cls if issubclass(cls, _WITH_RULE) else VERSIONS.get(cls)
 
 
-def version_of(layer: keras.layers.Layer) -> type[Aligned] | None:
+def version_of(layer: keras.layers.Layer) -> type[keras.layers.Layer] | None:
     """The class in which a layer can follow a rule; None where it cannot, as when quantized."""
     return None if layer.quantization_mode is not None else class_with_rule(type(layer))
+
+
+def rule_of(layer: keras.layers.Layer) -> Alignment | None:
+    """The rule that a layer follows."""
+    return layer.alignment if isinstance(layer, _WITH_RULE) else None
 
 
 def are_versions(cls: type, other: type) -> bool:
@@ -35,5 +53,5 @@ def are_versions(cls: type, other: type) -> bool:
 
 
 def names() -> str:
-    """Keras's classes that have a version here, for a message."""
-    return ", ".join(stock.__name__ for stock in VERSIONS)
+    """The classes that have a version here, for a message."""
+    return ", ".join(ours.__name__ for ours in STOCK)
