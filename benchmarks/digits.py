@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from absl import app, flags
 
 from neural_alignment import config
+from neural_alignment.config import options
 
 # One preset or more for each rule, in the table's order. The first is what the others are
 # compared with.
@@ -76,7 +77,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Declares the flags of the comparison."""
-    flags.DEFINE_string("outdir", None, "folder of the run directories", required=True)
+    options.define_path("outdir", None, "folder of the run directories", required=True)
     flags.DEFINE_enum("model", "fc", ["fc", "lenet5"], "network; lenet5 sees 32-pixel images")
     flags.DEFINE_list("presets", list(PRESETS), "presets to run")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "a run for each")

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 
 from absl import app, flags
 
+from neural_alignment.config import options
+
 _SIZES = ((375, 500), (500, 375), (333, 500), (480, 640))  # the most usual ones in ImageNet
 
 
@@ -115,7 +117,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "folder of TFRecords; made for the run by default")
+    options.define_path("data_dir", None, "folder of TFRecords; made for the run by default")
     flags.DEFINE_enum("preprocessing", "resnet", ["resnet", "inception"], "which to measure")
     flags.DEFINE_integer("image_size", None, "pixels a side; the preprocessing's own by default")
     flags.DEFINE_integer("num_train", None, "images there are, if not all of ImageNet's")

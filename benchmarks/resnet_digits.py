@@ -21,6 +21,8 @@ from concurrent import futures
 
 from absl import app, flags
 
+from neural_alignment.config import options
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _BATCH = 16
 # R by an optimizer of its own, faster than J, and alone at first (`_DELAY` of the epochs): kernels
@@ -213,5 +215,5 @@ if __name__ == "__main__":
     flags.DEFINE_float("epochs", 6.0, "to train", lower_bound=0.05)
     flags.DEFINE_list("seeds", ["0"], "a run for each; the table has their means")
     flags.DEFINE_integer("parallel", 1, "runs at a time", lower_bound=1)
-    flags.DEFINE_string("folder", "runs/resnet_digits", "for the data sets and the runs")
+    options.define_path("folder", "runs/resnet_digits", "for the data sets and the runs")
     app.run(main)

@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 
 from absl import app, flags
 
+from neural_alignment.config import options
+
 T = TypeVar("T")
 
 
@@ -305,7 +307,7 @@ def main(argv: list[str]) -> None:
 def _define_flags() -> None:
     from benchmarks import step_time
 
-    flags.DEFINE_string("data_dir", None, "folder of TFRecords; made for the run by default")
+    options.define_path("data_dir", None, "folder of TFRecords; made for the run by default")
     flags.DEFINE_multi_enum(
         "rules",
         ["backprop", "feedback", "symmetric", "kolen_pollack", "activation"],

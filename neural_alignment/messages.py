@@ -56,3 +56,15 @@ def size(count: float) -> str:
         if count < 999.5:
             return f"{count:.3g} {unit}"
     return f"{count:.0f} {unit}"
+
+
+def of_system(error: OSError) -> str:
+    """What an error of the system, or one of ours that is of its kind, says to the user.
+
+    Args:
+        error: with a number and a path, or with a message of our own.
+
+    Returns:
+        The path and what is wrong with it, or the message as it is.
+    """
+    return one_line(error) if error.strerror else str(error)

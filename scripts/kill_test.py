@@ -80,12 +80,19 @@ def differences(workdir: pathlib.Path, straight: pathlib.Path) -> list[str]:
     return tables + checkpoints.differences(*prefixes)
 
 
+def folder_of(text: str) -> pathlib.Path:
+    """The folder that a text names."""
+    from neural_alignment.config.options import expand_path
+
+    return pathlib.Path(expand_path(text))
+
+
 def main() -> int:
     """Runs the jobs; the exit code is 1 where one ended otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--folder", type=pathlib.Path, help="for the runs (default: a new one)")
+    parser.add_argument("--folder", type=folder_of, help="for the runs (default: a new one)")
     parser.add_argument("flags", nargs="*", help="after --: flags of scripts/train.py")
     options = parser.parse_args()
     folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="kill_test"))

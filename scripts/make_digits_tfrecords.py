@@ -14,6 +14,7 @@ import sys
 
 from absl import app, flags
 
+from neural_alignment.config import options
 from neural_alignment.data import prepare
 from neural_alignment.data.claim import storage
 
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output_dir", None, "folder to write to", required=True)
+    options.define_path("output_dir", None, "folder to write to", required=True)
     flags.DEFINE_integer("image_size", 32, "pixels a side", lower_bound=8)
     flags.DEFINE_enum("layout", "original", sorted(prepare.FORMATS), "names of the features")
     flags.DEFINE_integer("train_shards", 8, "shards of the training split", lower_bound=1)

@@ -13,7 +13,7 @@ from neural_alignment.config.flags import sections
 from neural_alignment.config.modules import import_modules
 from neural_alignment.config.presets import values
 from neural_alignment.exits import DONE, FAILED, INTERRUPTED, USAGE
-from neural_alignment.messages import one_line
+from neural_alignment.messages import of_system, one_line
 
 
 def program(job_name: str) -> Program:
@@ -132,7 +132,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, known):
         return _say(error, FAILED)
     if isinstance(error, OSError):
-        return _say(one_line(error), FAILED)
+        return _say(of_system(error), FAILED)
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _say(
             f"out of memory: {one_line(error)}. Lower --train_batch_size or --eval_batch_size, or "

@@ -16,7 +16,7 @@ from neural_alignment.config.options import UsageError, expand_path
 from neural_alignment.config.presets import values
 from neural_alignment.exits import DONE, FAILED, USAGE
 from neural_alignment.lock import FileLock, LockedError
-from neural_alignment.messages import one_line
+from neural_alignment.messages import of_system
 from neural_alignment.runs import folders
 from neural_alignment.runs.folders import FolderError
 from neural_alignment.search import devices
@@ -63,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:  # before or after the trials
             return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
         except OSError as error:
-            return _say(f"error: {one_line(error)}", FAILED)
+            return _say(f"error: {of_system(error)}", FAILED)
         except (FolderError, LockedError, StoreError, RuntimeError) as error:
             return _say(f"error: {error}", FAILED)
 
 
 def _main(argv: Sequence[str]) -> int:
-    expanded = config.expand(argv)
+    expanded = config.expand(argv, presets=False)
     if modules := values(expanded, "import"):
         environment.prepare()
         with environment.without_notes():

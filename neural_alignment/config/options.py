@@ -205,6 +205,26 @@ def module_name(text: str) -> str:
     return os.path.abspath(expand_path(text)) if text.endswith(".py") else text
 
 
+def define_path(
+    name: str,
+    default: str | None,
+    help: str,
+    fv: flags.FlagValues = flags.FLAGS,
+    required: bool = False,
+) -> None:
+    """Defines a flag that is a path, for programs whose flags are not declared as options.
+
+    Args:
+        name: of the flag.
+        default: its value where it is not given.
+        help: one line.
+        fv: where to define it.
+        required: it must be given.
+    """
+    parser = Parser(PathText, False, option(default, help).metadata)
+    flags.DEFINE(parser, name, default, help, fv, flags.ArgumentSerializer(), required=required)
+
+
 class ListSerializer(flags.ArgumentSerializer):
     """Writes a list as its flag takes it."""
 

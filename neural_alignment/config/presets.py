@@ -18,13 +18,14 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PRESETS.glob("*.cfg")))
 
 
-def expand(argv: Sequence[str]) -> list[str]:
+def expand(argv: Sequence[str], presets: bool = True) -> list[str]:
     """Puts the lines of every `--preset=NAME` and `--flagfile=FILE` in its place.
 
     So flags after it win, in files as on the command line; files may name others.
 
     Args:
         argv: the command line.
+        presets: whether the program has `--preset`.
 
     Returns:
         The command line without flagfiles; each `--preset=NAME` follows its lines.
@@ -32,7 +33,7 @@ def expand(argv: Sequence[str]) -> list[str]:
     Raises:
         UsageError: there is no such preset, or a file that cannot be read or names itself.
     """
-    return [*argv[:1], *_expand(argv[1:], ())]
+    return [*argv[:1], *_expand(argv[1:], (), presets)]
 
 
 def with_flags_of_run(argv: Sequence[str]) -> list[str]:
@@ -81,20 +82,22 @@ def _values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield _name(argument), value if equals else following
 
 
-def _expand(arguments: Sequence[str], within: tuple[pathlib.Path, ...]) -> list[str]:
+def _expand(
+    arguments: Sequence[str], within: tuple[pathlib.Path, ...], presets: bool = True
+) -> list[str]:
     expanded: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
             return [*expanded, argument, *rest]
         name = _name(argument) if argument.startswith("-") else None
-        if name not in ("preset", "flagfile"):
+        if name != "flagfile" and not (presets and name == "preset"):
             expanded.append(argument)
             continue
         _, equals, value = argument.partition("=")
         value = value if equals else next(rest, "")
         if name == "flagfile":
-            expanded += _expand_lines(pathlib.Path(_path(name, value)), within)
+            expanded += _expand_lines(pathlib.Path(_path(name, value)), within, presets)
         elif within and _is_record(within[-1]):
             expanded.append(f"--preset={value}")  # its flags, and those that won, are there too
         else:
@@ -103,7 +106,9 @@ def _expand(arguments: Sequence[str], within: tuple[pathlib.Path, ...]) -> list[
     return expanded
 
 
-def _expand_lines(file: pathlib.Path, within: tuple[pathlib.Path, ...]) -> list[str]:
+def _expand_lines(
+    file: pathlib.Path, within: tuple[pathlib.Path, ...], presets: bool = True
+) -> list[str]:
     if file.resolve() in within:
         raise UsageError(
             f"--flagfile: expected files that do not name each other. Received: {file}"
@@ -122,7 +127,7 @@ def _expand_lines(file: pathlib.Path, within: tuple[pathlib.Path, ...]) -> list[
             raise UsageError(
                 f"--flagfile={file}: expected a flag a line, --NAME=VALUE. Received: {line!r}"
             )
-    return _expand(flags, (*within, file.resolve()))
+    return _expand(flags, (*within, file.resolve()), presets)
 
 
 def _preset(name: str) -> pathlib.Path:

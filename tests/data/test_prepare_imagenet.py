@@ -409,8 +409,8 @@ def test_help_of_the_script(asked):
     ("arguments", "message"),
     [
         (["--bogus=1"], "Unknown command line flag 'bogus'"),
-        (["--train=x", "--validation=y"], "--output_dir must have a value"),
-        (["--train=x", "--validation=y", "--output_dir=z", "--workers=0"], "positive integer"),
+        (["--train=x", "--validation=y"], "--output_dir: expected a path; it is required"),
+        (["--train=x", "--validation=y", "--output_dir=z", "--workers=0"], "expected a whole number >= 1"),
     ],
 )
 def test_flags_of_the_script_that_make_no_sense(arguments, message):
@@ -427,7 +427,7 @@ def test_paths_of_the_script(flag, source, tmp_path, monkeypatch):
     shards = ["--train_shards=1", "--validation_shards=1"]
     process = run(*(f"--{name}={path}" for name, path in (paths | {flag: ""}).items()), *shards)
     _, errors = process.communicate()
-    assert process.returncode == 1 and f"--{flag}: expected a path" in errors
+    assert process.returncode == 2 and f"--{flag}=: expected a path" in errors
     assert not (source.parent / "out").exists()
     if flag == "output_dir":
         process = run(*(f"--{name}={path}" for name, path in paths.items()), *shards)

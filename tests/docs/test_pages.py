@@ -7,6 +7,8 @@ import pytest
 from absl import flags
 
 from neural_alignment import alignments, config, data, models
+from neural_alignment.cli.prepare import Preparation
+from neural_alignment.config.options import define_group
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import space_file
 from tests.docs.pages import PAGES, README, ROOT, anchors, commands, links, quoted, relative
@@ -91,8 +93,12 @@ def defined(script):
         config.define_flags(fv)
     elif script == "scripts/search.py":
         search_flags.define_flags(fv)
+    elif script == "scripts/prepare_imagenet.py":
+        define_group(Preparation, fv)
     else:
-        return set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / script).read_text()))
+        return set(
+            re.findall(r"(?:DEFINE_\w+|define_path)\(\s*\"(\w+)\"", (ROOT / script).read_text())
+        )
     return set(fv)
 
 
