@@ -24,6 +24,7 @@ from neural_alignment.search import flags as search_flags
 from neural_alignment.search import plan as plans
 from neural_alignment.search.flags import Search
 from neural_alignment.search.forkserver import ForkServer
+from neural_alignment.search.objectives import LABELS
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
@@ -133,6 +134,7 @@ def _search(search: Search, plan: Plan, script: Path) -> int:
         store.read()
         if store.damage:
             console.print(f"{store.damage} Its trial is recovered from its own file.")
+        console.print(_outlook(search, plan), highlight=False, soft_wrap=True)
         parallel = search.at_a_time
         with SearchTable(plan.space, search.trials, parallel, console) as table:
             run = _runner(search, plan, store, script, table.update)
@@ -144,6 +146,19 @@ def _search(search: Search, plan: Plan, script: Path) -> int:
         return 1
     console.print(f"Best settings: {best} (scripts/train.py --flagfile={best})", soft_wrap=True)
     return 0
+
+
+def _outlook(search: Search, plan: Plan) -> str:
+    """How the trials will be chosen: with few of them TPE has little to go by."""
+    what = f"{search.trials} trials of {plan.space.name}, {LABELS[plan.objective]}"
+    if plan.algorithm == "random":
+        return f"{what}: all drawn at random"
+    if plan.startup_trials >= search.trials:
+        return (
+            f"{what}: all drawn at random, since TPE begins after --startup_trials="
+            f"{plan.startup_trials}"
+        )
+    return f"{what}: {plan.startup_trials} drawn at random, then by TPE"
 
 
 def _runner(

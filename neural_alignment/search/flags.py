@@ -21,6 +21,8 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.search import devices, space_file
+from neural_alignment.search import plan as plans
+from neural_alignment.search.objectives import OBJECTIVES
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.space import (
     RESERVED,
@@ -30,9 +32,11 @@ from neural_alignment.search.space import (
     flags_set,
     random_points,
 )
+from neural_alignment.search.store import Store
 from neural_alignment.search.trial import command_line
 
 ALGORITHMS = ("tpe", "random")
+_MOST_STARTUP_TRIALS = 20
 # Data sets that have no folder of their own to look in.
 _NEED_DATA_DIR = ("imagenet",)
 
@@ -53,7 +57,19 @@ class Search:
     trials: int = option(60, "trials in all, those of earlier starts included", low=1, main=True)
     seed: int = option(0, "seed of the search and of its trials", low=0, main=True)
     algorithm: str = option("tpe", "how to choose", ALGORITHMS, main=True)
-    startup_trials: int = option(20, "trials drawn at random before TPE begins", low=1)
+    startup_trials: int | None = option(
+        None,
+        "trials drawn at random before TPE begins (default: a third of them, 20 at most; a search "
+        "that goes on keeps its number)",
+        low=1,
+    )
+    objective: str = option(
+        "top1",
+        "what to maximise: top-1 on validation, the alignment of W and B (1 - mean angle / 90°), "
+        "or the mean of both",
+        OBJECTIVES,
+        main=True,
+    )
     max_epochs: float | None = option(
         None,
         "stop each trial at this epoch of its schedule (default: the space's; 45 in the paper's)",
@@ -115,7 +131,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def sections() -> Iterator[tuple[str, tuple[Setting, ...]]]:
     """The flags by section, for `--help`: titles and settings."""
     titles = {
-        "What to search": ("space", "searchdir", "trials", "seed", "algorithm", "startup_trials"),
+        "What to search": (
+            "space",
+            "searchdir",
+            "trials",
+            "seed",
+            "algorithm",
+            "objective",
+            "startup_trials",
+        ),
         "Trials": ("max_epochs", "time_limit", "train_flag", "import", "train_script", "preload"),
         "Where trials run": ("parallel", "devices", "tpu_names", "spark"),
     }
@@ -200,9 +224,18 @@ def plan_from(search: Search) -> Plan:
         space=space,
         algorithm=search.algorithm,
         seed=search.seed,
-        startup_trials=search.startup_trials,
+        startup_trials=search.startup_trials or _startup_trials(search),
         max_epochs=search.max_epochs or space.max_epochs,
+        objective=search.objective,
     )
+
+
+def _startup_trials(search: Search) -> int:
+    """Those that the search in the directory began with, or a third of all trials."""
+    store = Store(Path(search.searchdir))
+    if plans.exists(store):
+        return plans.load(store).startup_trials
+    return min(_MOST_STARTUP_TRIALS, -(-search.trials // 3))
 
 
 def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> None:

@@ -26,6 +26,7 @@ class Plan:
         seed: The seed of the proposals, and of every trial whose space fixes no other.
         startup_trials: Trials drawn at random before TPE begins.
         max_epochs: Epochs of the schedule after which a trial stops.
+        objective: What is maximised.
     """
 
     space: Space
@@ -33,6 +34,7 @@ class Plan:
     seed: int
     startup_trials: int
     max_epochs: float
+    objective: str = "top1"
 
     def trial_flags(self, settings: Mapping[str, FlagValue]) -> dict[str, FlagValue]:
         """The training flags of a trial: the whole schedule, stopped at `max_epochs` of it."""
@@ -48,7 +50,12 @@ class Plan:
 
     def note(self, number: int, settings: Mapping[str, FlagValue]) -> Note:
         """A trial to be run."""
-        return Note(trial=number, settings=settings, flags=self.trial_flags(settings))
+        return Note(
+            trial=number,
+            settings=settings,
+            flags=self.trial_flags(settings),
+            objective=self.objective,
+        )
 
     def to_data(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -57,8 +64,14 @@ class Plan:
             "seed": self.seed,
             "startup_trials": self.startup_trials,
             "max_epochs": self.max_epochs,
+            "objective": self.objective,
             "space": self.space.to_data(),
         }
+
+
+def exists(store: Store) -> bool:
+    """Whether the directory holds a search."""
+    return (store.directory / _NAME).is_file()
 
 
 def load(store: Store) -> Plan:

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from neural_alignment.search import objectives
+from neural_alignment.search.objectives import LABELS
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.space import Parameter
 from neural_alignment.search.store import Record, Store, write_text
@@ -84,6 +86,7 @@ def flagfile(plan: Plan, record: Record, searchdir: Path) -> str:
     flags = {**plan.final_flags(record.settings), "workdir": str(searchdir / "best")}
     lines = [
         f"# Trial {record.trial} of a search of {plan.space.name}: score {record.score}"
+        f" ({LABELS[plan.objective]})"
         f" after {plan.max_epochs:g} of {plan.space.schedule_epochs:g} epochs of the schedule.",
         "# Train the whole schedule with: scripts/train.py --flagfile=best.cfg",
         *command_line(flags),
@@ -109,8 +112,10 @@ def show(plan: Plan, store: Store, console: Console) -> None:
     if store.damage:
         console.print(f"{store.damage} Start the search again to recover its trial.", style="red")
     console.print(
-        f"{plan.space.name} ({plan.algorithm}, seed {plan.seed}): {len(records)} trials ended, "
-        f"{len(done)} with a score, {unrecorded} under way or interrupted."
+        f"{plan.space.name} ({plan.algorithm}, seed {plan.seed}, score: "
+        f"{LABELS[plan.objective]}): {len(records)} trials ended, "
+        f"{len(done)} with a score, {unrecorded} under way or interrupted.",
+        soft_wrap=True,
     )
     kinds = [record.failure for record in records if record.failure]
     for kind in sorted(set(kinds)):
@@ -123,7 +128,8 @@ def show(plan: Plan, store: Store, console: Console) -> None:
     if best is None:
         console.print("No trial has a score.")
         return
-    console.print(f"best score {best.score:.6g}, trial {best.trial}: ", end="")
+    made_of = objectives.parts(best.measured)
+    console.print(f"best score {best.score:.6g}{made_of}, trial {best.trial}: ", end="")
     console.print(describe(plan.space, best.settings), markup=False)
     table = Table(title="best so far")
     for column in ("trial", "score", "settings"):
@@ -154,6 +160,7 @@ def plot(plan: Plan, store: Store) -> list[Path]:
 
     if best_record(store.records) is None:
         return []
+    label = LABELS[plan.objective]
     directory = store.directory / "report"
     directory.mkdir(exist_ok=True)
     figures = {"best_so_far": Figure(figsize=(6, 4), layout="constrained")}
@@ -163,12 +170,12 @@ def plot(plan: Plan, store: Store) -> list[Path]:
         rows = math.ceil(len(continuous) / _COLUMNS)
         size = (3.2 * min(_COLUMNS, len(continuous)), 2.8 * rows)
         figures["settings"] = Figure(figsize=size, layout="constrained")
-        _draw_settings(figures["settings"], continuous, store.records)
+        _draw_settings(figures["settings"], continuous, store.records, label)
     choices = importances(plan, store.records)
     if choices:
         size = (6.5, 1.6 + 0.35 * len(choices))
         figures["importance"] = Figure(figsize=size, layout="constrained")
-        _draw_importance(figures["importance"], choices)
+        _draw_importance(figures["importance"], choices, label)
     paths = []
     for name, figure in figures.items():
         paths.append(directory / f"{name}.png")
@@ -200,14 +207,16 @@ def _draw_best(figure, plan: Plan, records: Sequence[Record]) -> None:
             markersize=5,
             label="failed (no score)",
         )
-    axes.set_ylabel("top-1 on validation")
+    axes.set_ylabel(LABELS[plan.objective])
     axes.set_xlabel(f"trial of {plan.space.name} ({plan.algorithm}, seed {plan.seed})")
     axes.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     _plain(axes)
 
 
-def _draw_settings(figure, parameters: Sequence[Parameter], records: Sequence[Record]) -> None:
+def _draw_settings(
+    figure, parameters: Sequence[Parameter], records: Sequence[Record], label: str
+) -> None:
     columns = min(_COLUMNS, len(parameters))
     rows = math.ceil(len(parameters) / columns)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -231,11 +240,11 @@ def _draw_settings(figure, parameters: Sequence[Parameter], records: Sequence[Re
         axes.set_xlim(parameter.low, parameter.high)
         axes.set_xlabel(parameter.name)
         if position % columns == 0:
-            axes.set_ylabel("top-1 on validation")
+            axes.set_ylabel(label)
         _plain(axes)
 
 
-def _draw_importance(figure, choices: Sequence[Importance]) -> None:
+def _draw_importance(figure, choices: Sequence[Importance], label: str) -> None:
     axes = figure.subplots()
     places = range(len(choices))
     for side, colour, shift in (("off", _OFF, 0.14), ("on", _ON, -0.14)):
@@ -252,7 +261,7 @@ def _draw_importance(figure, choices: Sequence[Importance]) -> None:
         )
     axes.set_yticks(list(places), [choice.name for choice in choices])
     axes.set_ylim(len(choices) - 0.5, -0.5)
-    axes.set_xlabel("top-1 on validation, mean ± s.e.m.")
+    axes.set_xlabel(f"{label}, mean ± s.e.m.")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)

@@ -13,6 +13,7 @@ from neural_alignment.search.processes import Launcher
 from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.store import Store
 from neural_alignment.search.trial import GRACE_SECONDS, Interrupted, RunningTrial
+from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.05
 
@@ -56,12 +57,13 @@ class Runner:
         """Runs until there are `trials` trials, those of earlier starts included.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came.
             StoreError: the store could not be read or written.
         """
         previous = {
             number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in STOP_SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
         }
         try:
             self._loop(trials)

@@ -29,6 +29,7 @@ from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.runner import Display
 from neural_alignment.search.store import Record, Store
 from neural_alignment.search.trial import Interrupted, Note, RunningTrial
+from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.2
 _MOST_TRIALS = 2**31
@@ -77,11 +78,11 @@ class SparkRunner:
         """Runs until there are `trials` trials, those of earlier starts included.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came.
             RuntimeError: Spark did not start, or a task failed.
             StoreError: the store could not be read or written.
         """
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
             self._run(trials)
         finally:
@@ -208,8 +209,9 @@ def _stop_on_signals(cancel: Callable[[], None]) -> None:
         Thread(target=cancel, daemon=True).start()
         raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def run_on_worker(

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ class Record:
     Args:
         trial: Its number, from 0.
         state: "done" or "failed".
-        score: val_top1 after the last epoch; None if it failed.
+        score: of the search's objective after the last epoch; None if it failed.
         settings: Parameter name to value.
         flags: Training flag to value.
         seconds: Wall clock.
         reason: Why it failed, a kind and a colon first; None if it is done.
+        measured: What the score was made of: val_top1, and mean_angle where it counts.
     """
 
     trial: int
@@ -50,6 +51,7 @@ class Record:
     flags: Mapping[str, FlagValue]
     seconds: float
     reason: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failure(self) -> str | None:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from neural_alignment.search import objectives
 from neural_alignment.search.space import FlagValue, Space
 from neural_alignment.search.store import Record, Store
 from neural_alignment.search.trial import RunningTrial
@@ -137,7 +138,9 @@ def _trial_left(trial: RunningTrial) -> float | None:
 
 
 def _score(record: Record) -> str:
-    return f"{record.score:.4f}" if record.state == "done" else f"({record.reason})"
+    if record.state == "done":
+        return f"{record.score:.4f}{objectives.parts(record.measured)}"
+    return f"({record.reason})"
 
 
 def _duration(seconds: float | None) -> str:

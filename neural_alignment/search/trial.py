@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from neural_alignment.exits import INTERRUPTED, USAGE
-from neural_alignment.search import processes
+from neural_alignment.search import objectives, processes
 from neural_alignment.search.devices import Device
 from neural_alignment.search.processes import Launcher
 from neural_alignment.search.space import FlagValue
@@ -45,6 +45,7 @@ class Note:
         trial: Its number.
         settings: Parameter name to value.
         flags: Training flag to value, without what only this attempt needs.
+        objective: What its score is of.
         process: Host, pid and identity of the process that runs it.
         outcome: Its record, once it has ended.
     """
@@ -52,6 +53,7 @@ class Note:
     trial: int
     settings: Mapping[str, FlagValue]
     flags: Mapping[str, FlagValue]
+    objective: str = "top1"
     process: Mapping[str, str | int] | None = None
     outcome: Mapping[str, object] | None = None
 
@@ -238,13 +240,23 @@ def judge(
         seconds: How long it ran.
         reason: Why it failed, where that is known already.
     """
-    score = None
+    score, measured = None, {}
     if reason is None:
-        rows = read_metrics(store.run_directory(note.trial))
+        directory = store.run_directory(note.trial)
+        rows = read_metrics(directory)
         log = _tail(store.log_file(note.trial))
         free = shutil.disk_usage(store.directory).free
         reason = _failure(code, rows, log, epochs_to_do(note), free)
-        score = float(rows[-1]["val_top1"]) if reason is None else None
+        if reason is None:
+            measured["val_top1"] = float(rows[-1]["val_top1"])
+        if reason is None and note.objective != "top1":
+            angle = objectives.mean_angle(directory)
+            if angle is None:
+                reason = "no metrics: layers.csv has no angle of W and B, which the score needs"
+            else:
+                measured["mean_angle"] = angle
+        if reason is None:
+            score = objectives.score(note.objective, measured)
     return Record(
         trial=note.trial,
         state="done" if reason is None else "failed",
@@ -253,6 +265,7 @@ def judge(
         flags=note.flags,
         seconds=round(seconds, 3),
         reason=reason,
+        measured=measured,
     )
 
 
