@@ -410,7 +410,10 @@ def test_help_of_the_script(asked):
     [
         (["--bogus=1"], "Unknown command line flag 'bogus'"),
         (["--train=x", "--validation=y"], "--output_dir: expected a path; it is required"),
-        (["--train=x", "--validation=y", "--output_dir=z", "--workers=0"], "expected a whole number >= 1"),
+        (
+            ["--train=x", "--validation=y", "--output_dir=z", "--workers=0"],
+            "expected a whole number >= 1",
+        ),
     ],
 )
 def test_flags_of_the_script_that_make_no_sense(arguments, message):
