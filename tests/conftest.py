@@ -19,3 +19,9 @@ def pytest_addoption(parser):
         default=None,
         help="folder of golden vectors to run instead of tests/parity/data",
     )
+    parser.addoption(
+        "--data-dir",
+        "--data_dir",
+        default=None,
+        help="folder with published data sets; without it the slow tests that need one are skipped",
+    )

@@ -10,6 +10,7 @@ import dataclasses
 import glob
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -146,7 +147,19 @@ def find(name: str, data_dir: str | None) -> Found | None:
             f"Expected {', '.join(missing)} beside {there}. Received: no such file. Copy what is "
             "missing there."
         )
-    return _from_folders(name, folder)
+    found = _from_folders(name, folder)
+    if found is None:
+        _check_packed(known, folder)
+    return found
+
+
+def _check_packed(known: Published, folder: str) -> None:
+    for archive in (os.path.join(folder, name) for name in known.archives):
+        if os.path.isfile(archive):
+            raise FileNotFoundError(
+                f"Expected the files of {archive}. Received: the archive alone. Unpack it: tar "
+                f"-xzf {shlex.quote(archive)} -C {shlex.quote(folder)}"
+            )
 
 
 def _from_folders(name: str, folder: str) -> Found | None:

@@ -21,6 +21,7 @@ class Published:
         test: the same for the test split.
         folders: where such files lie below the folder that people name.
         md5: a file's name to the MD5 of its content.
+        archives: what the files are published in, where they have to be unpacked.
         mean: the mean of the training images' channels, pixels in [0, 1]; None: not used.
         stddev: their standard deviation.
     """
@@ -31,6 +32,7 @@ class Published:
     test: dict[str, tuple[str, ...]]
     folders: tuple[str, ...]
     md5: dict[str, str]
+    archives: tuple[str, ...] = ()
     mean: tuple[float, ...] | None = None
     stddev: tuple[float, ...] | None = None
 
@@ -96,6 +98,7 @@ SETS = {
             "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
             "test_batch": "40351d587109b95175f43aff81a1287e",
         },
+        archives=("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
         mean=(0.4914, 0.4822, 0.4465),
         stddev=(0.2470, 0.2435, 0.2616),
     ),
@@ -114,6 +117,7 @@ SETS = {
             "train": "16019d7e3df5f24257cddd939b257f8d",
             "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
         },
+        archives=("cifar-100-binary.tar.gz", "cifar-100-python.tar.gz"),
         mean=(0.5071, 0.4865, 0.4409),
         stddev=(0.2673, 0.2564, 0.2762),
     ),

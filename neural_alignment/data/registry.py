@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,10 @@ def get(name: str, **kwargs: Any) -> Dataset:
             f"Expected options of the data set {name!r}: {', '.join(valid)}. "
             f"Received: {', '.join(unknown)}."
         )
+    if kwargs.get("data_dir") is not None:
+        kwargs["data_dir"] = os.fspath(kwargs["data_dir"])
+        if not kwargs["data_dir"]:
+            raise ValueError(f"Expected a folder with {name} as data_dir. Received: ''.")
     dataset = _loader(name)(name, **kwargs)
     if dataset.source:
         _log.info("%s: %s", name, dataset.source)

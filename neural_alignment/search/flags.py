@@ -38,7 +38,7 @@ from neural_alignment.search.trial import command_line
 ALGORITHMS = ("tpe", "random")
 _MOST_STARTUP_TRIALS = 20
 # Data sets that have no folder of their own to look in.
-_NEED_DATA_DIR = ("imagenet",)
+_NEED_DATA_DIR = ("image_folder", "imagenet")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

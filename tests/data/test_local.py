@@ -455,6 +455,25 @@ def test_a_batch_that_is_missing_is_named(tmp_path):
         data.get("cifar10", data_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "archive"),
+    [(name, archive) for name, known in published.SETS.items() for archive in known.archives],
+)
+def test_an_archive_that_is_not_unpacked(name, archive, tmp_path):
+    (tmp_path / archive).touch()
+    with pytest.raises(FileNotFoundError, match=f"tar -xzf {tmp_path}/{archive} -C {tmp_path}"):
+        data.get(name, data_dir=str(tmp_path))
+    write_cifar(name, tmp_path, "binary", cifar_arrays(name))
+    same(data.get(name, data_dir=str(tmp_path)), cifar_arrays(name))
+
+
+def test_a_folder_is_a_path_or_a_text(tmp_path):
+    write_idx(tmp_path, arrays())
+    same(data.get("mnist", data_dir=tmp_path), arrays())
+    with pytest.raises(ValueError, match="Expected a folder with mnist as data_dir. Received: ''"):
+        data.get("mnist", data_dir="")
+
+
 @pytest.mark.parametrize("array", arrays(), ids=IDX)
 def test_an_idx_file_follows_from_its_array(array):
     assert array_files.to_idx(array) == idx_bytes(array)
