@@ -79,6 +79,8 @@ def compute(case_name):
     if layer.alignment.has_loss:
         value, _, of_r = gradients(lambda values: (run(values)[1], {}), sources)
         found |= {"R": value} | {f"dR/d{name}": g for name, g in of_r.items()}
+    if getattr(layer, "data_format", "") == "channels_first":
+        found.pop("dJ/dbias")  # for the same reason
     zeros = {name: 0.0 for name, value in found.items() if value is None}
     return {name: np.asarray(value) for name, value in (found | zeros).items()}
 
