@@ -1,4 +1,4 @@
-"""The same start gives the same losses step by step, and files pass from one back end to another."""
+"""The same start gives the same losses, and files pass from one back end to another."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Run as a program: 50 steps on the digits with every rule, on this back end, and a `.keras` file each.
+"""Run as a program: 50 steps on the digits with every rule, on this back end, and their files.
 
-    KERAS_BACKEND=torch python -m tests.backends.train FOLDER RULE ...
+KERAS_BACKEND=torch python -m tests.backends.train FOLDER RULE ...
 """
 
 import json
