@@ -14,7 +14,7 @@ from neural_alignment.layers.einsum_dense import EinsumDense
 Tensor = Any
 
 
-class _AlignedAttention:
+class AlignedAttention:
     """Mixin over a Keras layer whose kernels are those of EinsumDense layers inside it.
 
     The layer has no kernel of its own: its projections follow the rule, each a layer with a site.
@@ -72,7 +72,7 @@ class _AlignedAttention:
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")
-class MultiHeadAttention(_AlignedAttention, keras.layers.MultiHeadAttention):
+class MultiHeadAttention(AlignedAttention, keras.layers.MultiHeadAttention):
     """Keras's MultiHeadAttention whose projections follow a learning rule.
 
     Queries, keys, values and the output are projected by `EinsumDense` layers with the rule; the
@@ -90,7 +90,7 @@ class MultiHeadAttention(_AlignedAttention, keras.layers.MultiHeadAttention):
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")
-class GroupQueryAttention(_AlignedAttention, keras.layers.GroupQueryAttention):
+class GroupQueryAttention(AlignedAttention, keras.layers.GroupQueryAttention):
     """Keras's GroupQueryAttention whose projections follow a learning rule.
 
     Args:
