@@ -34,7 +34,7 @@ def test_the_published_files(name, request):
             ]
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("adam", loss, ["accuracy"])
+        model.compile("adam", loss, metrics=["accuracy"])
         model.fit(dataset.train(64, 0, 0), shuffle=False, verbose=0)
         _, accuracy = model.evaluate(dataset.validation(1000), verbose=0)
         assert accuracy > TRAINED[name]
