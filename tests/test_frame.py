@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "figures": set(),
     "callbacks": _RULES | {"layers", "optimizers"},
     "models": _RULES | {"layers"},
-    "config": {"alignments", "data", "optimizers", "models"},
+    "config": {"alignments", "data", "optimizers", "models", "runs"},
     "runs": set(),
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},

@@ -9,6 +9,7 @@ import pkgutil
 
 from neural_alignment.alignments.alignment import (
     Alignment,
+    AlignmentWarning,
     LayerwiseAlignment,
     ProjectionAlignment,
 )
@@ -23,6 +24,7 @@ globals().update(_RULES)
 
 __all__ = [  # noqa: PLE0604
     "Alignment",
+    "AlignmentWarning",
     "Coefficient",
     "LayerwiseAlignment",
     "ProjectionAlignment",

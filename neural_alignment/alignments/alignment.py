@@ -65,6 +65,10 @@ def _without_linear(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class AlignmentWarning(UserWarning):
+    """Settings of a rule that cannot align the backward kernel."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Variable:
     """What a rule asks the layer to make.
@@ -327,6 +331,24 @@ class LayerwiseAlignment(Alignment):
 
     update_forward: bool = option(False, "the alignment loss trains the forward kernel too")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for doubt in self.doubts():
+            # Always from this place, so that Python's default filter shows each text once.
+            warnings.warn(f"{type(self).__name__}: {doubt}", AlignmentWarning, stacklevel=1)
+
+    def doubts(self) -> list[str]:
+        """Why these settings cannot align B with W, and what they need; docs/settings.md.
+
+        Returns:
+            A sentence or two for each reason; none where the settings are sound, as far as numbers
+            can tell. Schedules are not judged.
+        """
+        if all(getattr(self, name) == 0.0 for name in self.coefficient_names()):
+            zeros = ", ".join(f"{name}=0" for name in self.coefficient_names())
+            return [f"R is 0, and B stays as drawn. Expected coefficients > 0. Received: {zeros}"]
+        return []
+
     @classmethod
     def coefficient_names(cls) -> tuple[str, ...]:
         """The options that are coefficients, in order."""
@@ -375,7 +397,38 @@ class LayerwiseAlignment(Alignment):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProjectionAlignment(ProjectionOptions, LayerwiseAlignment):
-    """Base of the rules whose loss compares projections of an input; it has their options."""
+    """Base of the rules whose loss compares projections of an input; it has their options.
+
+    Args:
+        average_positions: for convolutions, average the primitives of projections (amp, sparse,
+            null) over the positions that a weight connects, instead of summing ([A] C.1).
+    """
+
+    average_positions: bool = option(
+        True, "average amp, sparse and null over a convolution's positions instead of summing"
+    )
+
+    def doubts(self) -> list[str]:
+        if self.input_distribution is not None and self.input_stddev == 0.0 and self.has_loss:
+            return [
+                "the noise in place of the input is 0, and says nothing of W. Expected "
+                "input_stddev > 0, such as 1. Received: input_stddev=0"
+            ]
+        return super().doubts()
+
+    def _noise_gain(self) -> float | None:
+        """The variance of the input that R sees, where it is known and outputs keep their size."""
+        if self.input_distribution is None or self.normalize_input:
+            return None
+        if self.normalize_forward_output or self.normalize_backward_output:
+            return None
+        return self.input_stddev**2
+
+    def _over_positions(self, primitive: Tensor, p: Projections) -> Tensor:
+        if not self.average_positions:
+            return primitive
+        # At least one position, or a mask has left out everything and the primitive is 0.
+        return primitive / keras.ops.maximum(p.positions, 1e-6)
 
     @property
     def is_random(self) -> bool:

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from neural_alignment.alignments import primitives
+from neural_alignment.alignments import equilibrium, primitives
 from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
 from neural_alignment.alignments.facts import Examples
-from neural_alignment.alignments.options import Coefficient, option
+from neural_alignment.alignments.options import Coefficient, inherited, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
 
@@ -20,16 +20,25 @@ class KolenPollack(LayerwiseAlignment):
     `dB = dW`, `R = decay_coef * (sum W^2 + sum B^2)`; W and B meet when both decay alike
     ([K] appendix D.3).
 
+    R decays W too (`update_forward`), so W needs no weight decay. Without, give W the decay
+    `2 decay_coef / 2 |W|^2`. Under gradient descent at rate r, with momentum m, the first
+    difference of W and B shrinks e-fold in `(1 - m) / (2 decay_coef r)` steps; under Adam, which
+    scales the two gradients apart, it need not. docs/settings.md has the recipe.
+
     Args:
         decay_coef: of the decay primitive.
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
+    update_forward: bool = inherited(LayerwiseAlignment, "update_forward", True)
 
     tie_grad: ClassVar[bool] = True
     compares_projections: ClassVar[bool] = False
     sources: ClassVar[tuple[str, ...]] = ("[K] D.3",)
-    examples: ClassVar[Examples] = {"forward": {"update_forward": True, "density": 0.5}}
+    examples: ClassVar[Examples] = {"apart": {"update_forward": False, "density": 0.5}}
+
+    def doubts(self) -> list[str]:
+        return list(equilibrium.tied_doubts("decay_coef", self.decay_coef))
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {"decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel)}

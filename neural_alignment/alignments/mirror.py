@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from neural_alignment.alignments import primitives
+from neural_alignment.alignments import equilibrium, primitives
 from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
 from neural_alignment.alignments.facts import Examples
-from neural_alignment.alignments.options import Coefficient, option
+from neural_alignment.alignments.options import Coefficient, inherited, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
 
@@ -20,22 +20,29 @@ class Mirror(ProjectionAlignment):
     `R = amp_coef * amp + decay_coef * decay`, `amp = -sum mean_b f*b`; on noise of variance s^2
     its expected gradient is `-amp_coef s^2 W + 2 decay_coef B` ([K] section 3; [A]).
 
+    So B ends as `amp_coef s^2 / (2 decay_coef) W`, about half of that behind a ReLU
+    (`activation_forward`), averaged over `1 / (2 decay_coef r)` steps of gradient descent at rate
+    r; noise leaves an angle of about `atan sqrt(fan_in r decay_coef / batch)`, less in a
+    convolution. The defaults make B of W's size. docs/settings.md has the recipe. [A]'s mirror is
+    amp_coef 0.1, decay_coef 0.25, activation_forward, and gradient descent at rate 1.
+
     Args:
         decay_coef: of the decay primitive.
         amp_coef: of the amp primitive.
-        average_positions: for convolutions, average amp over the output positions instead of
-            summing, as [A] does (its mirror is amp_coef 0.1, decay_coef 0.25, gd at rate 1).
     """
 
-    decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
-    amp_coef: Coefficient = option(1e-3, "coefficient of the amp primitive")
-    average_positions: bool = option(
-        False, "average the amp primitive over output positions instead of summing"
-    )
+    decay_coef: Coefficient = option(0.1, "coefficient of the decay primitive")
+    amp_coef: Coefficient = option(0.2, "coefficient of the amp primitive")
+    input_distribution: str | None = inherited(ProjectionAlignment, "input_distribution", "normal")
 
     sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
     examples: ClassVar[Examples] = {
-        "forward": {"update_forward": True, "use_bias_backward": True},
+        "forward": {
+            "update_forward": True,
+            "use_bias_backward": True,
+            "input_distribution": None,
+            "average_positions": False,
+        },
         "noise": {
             "input_distribution": "uniform",
             "use_bias_forward": True,
@@ -43,15 +50,25 @@ class Mirror(ProjectionAlignment):
             "activation_forward": True,
             "batch_center_forward_output": True,
         },
-        "average": {"average_positions": True, "density": 0.5},
+        "average": {"input_distribution": None, "density": 0.5},
     }
 
     @property
     def extra_operations(self) -> int:
         return 1 + self.is_random
 
+    def doubts(self) -> list[str]:
+        return super().doubts() or list(
+            equilibrium.doubts(
+                ("amp_coef", self.amp_coef),
+                ("decay_coef", self.decay_coef),
+                self._noise_gain(),
+                self.update_forward,
+            )
+        )
+
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
-            "amp": lambda: p.amp() / p.positions if self.average_positions else p.amp(),
+            "amp": lambda: self._over_positions(p.amp(), p),
         }

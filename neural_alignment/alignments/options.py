@@ -44,7 +44,23 @@ def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
     Returns:
         The field.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+    metadata = {"help": help, "choices": choices, "optional": default is None}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def inherited(cls: type[Options], name: str, default: Any) -> Any:
+    """An option of a base class with another default.
+
+    Args:
+        cls: the base class.
+        name: of its option.
+        default: in the class that inherits it.
+
+    Returns:
+        The field.
+    """
+    (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +191,7 @@ def _check_option(cls: type[Options], field: dataclasses.Field, value: Any) -> N
         )
 
     choices = field.metadata["choices"]
-    if value is None and field.default is None:
+    if value is None and field.metadata["optional"]:
         return
     if choices and value not in choices:
         refuse(f"one of {', '.join(choices)}")

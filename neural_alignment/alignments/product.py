@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from neural_alignment.alignments import primitives
+from neural_alignment.alignments import equilibrium, primitives
 from neural_alignment.alignments.alignment import (
     OUTPUTS_LAST,
     LayerwiseAlignment,
@@ -14,7 +14,7 @@ from neural_alignment.alignments.alignment import (
 )
 from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.initializers import FixedFraction
-from neural_alignment.alignments.options import Coefficient, option
+from neural_alignment.alignments.options import Coefficient, inherited, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
@@ -34,6 +34,10 @@ class Product(LayerwiseAlignment):
     obeys `dK = dW G` with `G = Q^T Q`, whatever the expansion, and nothing else need be kept:
     `factored=False` keeps K and G, for the same training at about the cost of backpropagation.
 
+    R decays W too (`update_forward`), as for Kolen–Pollack; the same holds for the time that
+    alignment takes. What stays is the spread of Q^T Q, of `1 / sqrt(expansion)`, and nothing with
+    feedback="orthogonal". docs/settings.md has the recipe.
+
     Args:
         decay_coef: of the decay primitive, `sum W^2 + sum R^2`.
         expansion: N / N_out; N is rounded up.
@@ -49,6 +53,7 @@ class Product(LayerwiseAlignment):
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
+    update_forward: bool = inherited(LayerwiseAlignment, "update_forward", True)
     expansion: float = option(10.0, "size of the expanded layer, as a multiple of the outputs")
     feedback: str = option(
         "gaussian", "how the fixed factor Q is drawn", ("gaussian", "orthogonal", "identity")
@@ -71,10 +76,10 @@ class Product(LayerwiseAlignment):
     loss: ClassVar[str] = "decay_coef·decay, of W and the left factor"
     sources: ClassVar[tuple[str, ...]] = ("[P]",)
     examples: ClassVar[Examples] = {
-        "orthogonal": {"feedback": "orthogonal", "expansion": 2.5},
+        "orthogonal": {"feedback": "orthogonal", "expansion": 2.5, "update_forward": False},
         "identity": {"feedback": "identity", "expansion": 1.0},
         "composite": {"factored": False, "expansion": 3.0, "scale": "glorot"},
-        "sparse": {"density": 0.5, "expansion": 3.0, "update_forward": True},
+        "sparse": {"density": 0.5, "expansion": 3.0},
     }
 
     def __post_init__(self) -> None:
@@ -184,6 +189,9 @@ class Product(LayerwiseAlignment):
         if isinstance(fewer, bool):
             return of_the_error() if fewer else of_the_kernel()
         return ops.cond(fewer, of_the_error, of_the_kernel)
+
+    def doubts(self) -> list[str]:
+        return list(equilibrium.tied_doubts("decay_coef", self.decay_coef))
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         trained = _factor(variables) if self.factored else p.backward_kernel

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from neural_alignment import backend
-from neural_alignment.alignments import primitives
+from neural_alignment.alignments import equilibrium, primitives
 from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
 from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
@@ -20,19 +20,32 @@ class Symmetric(LayerwiseAlignment):
     """Symmetric alignment: pulls the backward kernel towards the forward kernel.
 
     `R = decay_coef * (sum W^2 + sum B^2) - self_coef * sum W*B`; with the defaults that is
-    `1e-3 * |W - B|^2` ([K] section 3, appendix B.2).
+    `20 |W - B|^2` ([K] section 3, appendix B.2).
+
+    B ends as `self_coef / (2 decay_coef) W`. It must follow W faster than W moves: gradient descent
+    at rate r takes `1 / (2 decay_coef r)` steps, and needs `r < 1 / decay_coef`. Adam sees no
+    coefficients, only their ratio. docs/settings.md has the recipe.
 
     Args:
         decay_coef: of the decay primitive.
         self_coef: of the self primitive.
     """
 
-    decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
-    self_coef: Coefficient = option(2e-3, "coefficient of the self primitive")
+    decay_coef: Coefficient = option(20.0, "coefficient of the decay primitive")
+    self_coef: Coefficient = option(40.0, "coefficient of the self primitive")
 
     compares_projections: ClassVar[bool] = False
     sources: ClassVar[tuple[str, ...]] = ("[K]",)
     examples: ClassVar[Examples] = {"forward": {"update_forward": True}}
+
+    def doubts(self) -> list[str]:
+        return super().doubts() or list(
+            equilibrium.doubts(
+                ("self_coef", self.self_coef),
+                ("decay_coef", self.decay_coef),
+                update_forward=self.update_forward,
+            )
+        )
 
     def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
         return {

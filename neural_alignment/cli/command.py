@@ -78,6 +78,8 @@ def run(job_name: str, argv: Sequence[str] | None = None) -> int:
 
 def _settings(job_name: str, argv: Sequence[str]) -> Settings:
     fv, rest = parse(program(job_name), argv)
+    if job_name == "train":
+        fv, rest = parse(program(job_name), config.fill(argv, fv))
     if rest:
         raise UsageError(f"expected flags only. Received: {rest[0]!r}")
     settings = config.validate(fv)

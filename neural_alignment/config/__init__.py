@@ -5,6 +5,7 @@ without sense, `presets.expand` puts presets and flagfiles in their places. Impo
 """
 
 from neural_alignment.config.checks import check, validate
+from neural_alignment.config.defaults import fill
 from neural_alignment.config.flags import Rule, Settings, define_flags, flag_lines, read
 from neural_alignment.config.groups import Plan
 from neural_alignment.config.options import UsageError
@@ -18,6 +19,7 @@ __all__ = [
     "check",
     "define_flags",
     "expand",
+    "fill",
     "flag_lines",
     "preset_names",
     "read",

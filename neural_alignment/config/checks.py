@@ -93,16 +93,16 @@ def _check_rule(settings: Settings) -> None:
             _refuse(name, valid, value)
     for coefficient in coefficient_names():
         _check_schedule(settings, coefficient, coefficient in known)
-    if rule.options.get("input_distribution") is None:
+    try:
+        made = rule.make()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--alignment={rule.name}: {error}") from error
+    if getattr(made, "input_distribution", None) is None:
         expected = "input_distribution, the noise whose deviation this is"
         _refuse_given(settings, ["input_stddev"], expected)
     applied = ("activation_forward", "activation_backward")
-    if not any(rule.options.get(name) for name in applied):
+    if not any(getattr(made, name, False) for name in applied):
         _refuse_given(settings, ["activation_fn_override"], " or ".join(applied))
-    try:
-        rule.make()
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--alignment={rule.name}: {error}") from error
 
 
 def _check_schedule(settings: Settings, name: str, known: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ from neural_alignment.config.options import (
     read_group,
     settings_of,
 )
+from neural_alignment.runs.record import NONE
 
 # Before a flag's name; the two learning rates have the same settings.
 _GROUPS: tuple[tuple[str, type, str], ...] = (
@@ -36,6 +39,10 @@ _GROUPS: tuple[tuple[str, type, str], ...] = (
 DATA_FLAGS = tuple(s.flag for s in settings_of(groups.Data) if s.flag != "dataset")
 MODEL_FLAGS = tuple(s.flag for s in settings_of(groups.Model) if s.flag != "model")
 BIAS_OPTIONS = ("use_bias_forward", "use_bias_backward")
+# What flags.cfg says of every run.
+_ALWAYS = (
+    "dataset", "model", "seed", "train_epochs", "train_batch_size", "optimizer", "learning_rate",
+)  # fmt: skip
 _MAIN_RULE_FLAGS = ("decay_coef", "sparse_coef", "null_coef", "self_coef", "amp_coef")
 
 
@@ -56,12 +63,35 @@ class Rule:
     def make(self, **more: Any) -> alignments.Alignment | None:
         """The rule, its coefficients as numbers; None is backpropagation.
 
+        It is not warned of settings that cannot align: schedules may be to come.
+
         Args:
             **more: options that have another default here.
         """
         if self.name == "backprop":
             return None
-        return alignments.rule(self.name)(**{**more, **self.options})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", alignments.AlignmentWarning)
+            return alignments.rule(self.name)(**{**more, **self.options})
+
+    def options_in_force(self) -> dict[str, Any]:
+        """Every option that has an effect, those of the class among them, as a flag's value."""
+        made = self.make(**self.biases())
+        if made is None:
+            return {}
+        values = made.get_config()
+        if values.get("input_distribution") is None:
+            values.pop("input_stddev", None)
+        if values.get("activation_fn_override") is None:
+            values.pop("activation_fn_override", None)
+        return values
+
+    def biases(self) -> dict[str, bool]:
+        """The options that are on here unless they are switched off, as the original has them."""
+        if self.name == "backprop":
+            return {}
+        known = alignments.rule(self.name).option_names()
+        return {bias: True for bias in BIAS_OPTIONS if bias in known}
 
     @functools.cached_property
     def has_loss(self) -> bool:
@@ -83,6 +113,7 @@ class Settings:
 
     Args:
         given: the flags that are not at their defaults, in order, and their values.
+        values: every flag's value.
     """
 
     run: groups.Run
@@ -96,6 +127,12 @@ class Settings:
     timing: groups.Timing
     devices: groups.Devices
     given: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The flags that were not given, and hold by data set, model and rule."""
+        return tuple(name for name in self.run.defaults or () if name != NONE)
 
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -121,22 +158,27 @@ def read(fv: flags.FlagValues) -> Settings:
     """
     names = [setting.flag for _, settings in sections() for setting in settings]
     options = {name: fv[name].value for name in groups.rule_options()}
+    given = {name: value for name, value in options.items() if value is not None}
     return Settings(
         **{name: read_group(group, fv, prefix) for name, group, prefix in _GROUPS},
         rule=Rule(
             name=fv["alignment"].value or "backprop",
-            options={name: value for name, value in options.items() if value is not None},
+            options={name: None if value == NONE else value for name, value in given.items()},
             schedules={
                 name: read_group(groups.CoefficientSchedule, fv, f"{name}_")
                 for name in groups.coefficient_names()
             },
         ),
         given={name: fv[name].value for name in names if fv[name].value != fv[name].default},
+        values={name: fv[name].value for name in names},
     )
 
 
 def flag_lines(settings: Settings) -> dict[str, str]:
-    """The flags that are not at their defaults, as lines of a flagfile.
+    """All that a job depends on, as lines of a flagfile.
+
+    That is what was given or filled in, what every run has, and the rule's options: defaults may
+    be others in another version.
 
     Args:
         settings: of the job.
@@ -144,13 +186,40 @@ def flag_lines(settings: Settings) -> dict[str, str]:
     Returns:
         Flag name to line.
     """
-    return {name: f"--{name}={_text(value)}" for name, value in settings.given.items()}
+    values = {name: settings.values[name] for name in _ALWAYS}
+    values |= {"alignment": settings.rule.name, "defaults": [NONE]}
+    values |= settings.rule.options_in_force() | settings.given
+    values |= {name: settings.values[name] for name in settings.filled}
+    return {name: f"--{name}={flag_text(value)}" for name, value in values.items()}
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(value)
+def flag_text(value: Any) -> str:
+    """A flag's value as the command line takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if value is None:
+        return NONE
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run_directory(
+    workdir: str | None, dataset: str, model: str, rule: str, seed: int
+) -> pathlib.Path:
+    """Where a run is kept.
+
+    Args:
+        workdir: as given, or None.
+        dataset: its name.
+        model: its name.
+        rule: its name, or "backprop".
+        seed: of the run.
+
+    Returns:
+        The folder.
+    """
+    if workdir is not None:
+        return pathlib.Path(workdir)
+    return pathlib.Path("runs") / f"{dataset}-{model}-{rule}-{seed}"
 
 
 def sections() -> Iterator[tuple[str, tuple[Setting, ...]]]:
@@ -202,13 +271,18 @@ def _rule_settings() -> tuple[Setting, ...]:
                 option_name,
                 _kind(option_name, field),
                 f"{field.metadata['help']} (default: {default})",
-                field.metadata["choices"],
+                _choices(field),
                 main=option_name in _MAIN_RULE_FLAGS,
             )
         )
         if option_name.endswith("_coef"):
             found += _schedule_settings(option_name)
     return tuple(found)
+
+
+def _choices(field: dataclasses.Field) -> tuple[str, ...]:
+    choices = field.metadata["choices"] or ()
+    return (*choices, NONE) if choices and field.metadata["optional"] else choices
 
 
 def _rules() -> tuple[str, ...]:

@@ -31,6 +31,12 @@ class Run:
         main=True,
         on_resume="any",
     )
+    defaults: tuple[str, ...] | None = option(
+        None,
+        "none: nothing is filled in where a flag is not given (default: what is known to work for "
+        "the data set, the model and the rule; a run's flags.cfg names what was filled in)",
+        on_resume="any",
+    )
     modules: tuple[ModuleText, ...] = option(
         (),
         "module, or .py file, that registers a rule, a model, a data set or an optimizer; may be "

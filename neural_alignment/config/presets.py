@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from neural_alignment.config.options import UsageError, expand_path
+from neural_alignment.runs import record
 
 PRESETS = pathlib.Path(__file__).parent.parent / "presets"
 # Where a run itself began, and what it took its settings from, is no setting of another run.
@@ -127,6 +128,8 @@ def _expand_lines(
             raise UsageError(
                 f"--flagfile={file}: expected a flag a line, --NAME=VALUE. Received: {line!r}"
             )
+    if _is_record(file):
+        flags = record.complete(flags)
     return _expand(flags, (*within, file.resolve()), presets)
 
 

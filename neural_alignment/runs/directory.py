@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from neural_alignment import atomic
+from neural_alignment.runs import record
 
 
 class RunDirectoryError(RuntimeError):
@@ -43,6 +44,7 @@ def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
 def check_flags(
     folder: pathlib.Path,
     values: Mapping[str, str],
+    given: Collection[str],
     on_resume: Mapping[str, str],
     defaults: Mapping[str, float],
 ) -> None:
@@ -50,7 +52,8 @@ def check_flags(
 
     Args:
         folder: the run directory.
-        values: flag name to its line in a flagfile, those at their defaults left out.
+        values: flag name to its line in a flagfile, as it would be written now.
+        given: those of them that are not at their defaults; runs of version 0.1 wrote no others.
         on_resume: flag name to what may become of it: "same", "more" or "any".
         defaults: of the flags that may become more.
 
@@ -61,9 +64,11 @@ def check_flags(
     if not path.exists():
         return
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    before = {_flag_name(line): line for line in lines if line and not line.startswith("#")}
+    lines = [line for line in lines if line and not line.startswith("#")]
+    before = {_flag_name(line): line for line in record.complete(lines)}
+    compared = set(before) | set(values if record.is_complete(lines) else given)
     differences = []
-    for name in sorted(set(before) | set(values)):
+    for name in sorted(compared):
         old, new, may = before.get(name), values.get(name), on_resume.get(name, "same")
         if old == new or may == "any" or (may == "more" and _grows(old, new, defaults[name])):
             continue

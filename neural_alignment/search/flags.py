@@ -272,13 +272,19 @@ def parse_training_flags(training: Mapping[str, FlagValue]) -> flags.FlagValues:
     Raises:
         ValueError: naming the flag that is wrong.
     """
-    fv = flags.FlagValues()
-    config.define_flags(fv)
+    argv = ["train.py", *command_line(training)]
     try:
-        fv(["train.py", *command_line(training)])
+        fv = _parsed(config.fill(argv, _parsed(argv)))
     except flags.Error as error:
         raise ValueError(str(error)) from error
     config.validate(fv)
+    return fv
+
+
+def _parsed(argv: Sequence[str]) -> flags.FlagValues:
+    fv = flags.FlagValues()
+    config.define_flags(fv)
+    fv(argv)
     return fv
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config import Plan, Settings, UsageError
-from neural_alignment.config.flags import BIAS_OPTIONS, DATA_FLAGS, MODEL_FLAGS
+from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS
 from neural_alignment.layers import aligned_layers
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
@@ -77,7 +78,7 @@ def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment 
     if settings.rule.name == "backprop":
         return None
     known = alignments.rule(settings.rule.name).option_names()
-    made = settings.rule.make(**{bias: True for bias in BIAS_OPTIONS if bias in known})
+    made = settings.rule.make(**settings.rule.biases())
     scheduled = {
         name: rate_scheduler.Coefficient(
             value=getattr(made, name),
@@ -92,7 +93,25 @@ def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment 
         for name, schedule in settings.rule.schedules.items()
         if name in known and schedule != type(schedule)()
     }
-    return made.replace(**scheduled)
+    with warnings.catch_warnings():
+        # They are the run's to tell, once; models make a rule again for some of their layers.
+        warnings.simplefilter("ignore", alignments.AlignmentWarning)
+        return made.replace(**scheduled)
+
+
+def doubts(settings: Settings) -> list[str]:
+    """Why the rule's settings cannot align, where they cannot.
+
+    Args:
+        settings: of the job, checked.
+
+    Returns:
+        A sentence or two for each reason.
+    """
+    rule = make_rule(settings, 1)
+    if not isinstance(rule, alignments.LayerwiseAlignment):
+        return []
+    return [f"--alignment={rule.name}: {doubt}" for doubt in rule.doubts()]
 
 
 def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool = False) -> Any:
@@ -196,13 +215,15 @@ def build_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
     # A batch larger than the data set is an error of training alone.
     rule = make_rule(settings, max(1, dataset.num_train // settings.plan.train_batch_size))
     try:
-        return models.get(
-            settings.model.model,
-            input_shape=dataset.image_shape,
-            num_classes=dataset.num_classes,
-            alignment=rule,
-            **_given(settings.model, MODEL_FLAGS),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", alignments.AlignmentWarning)
+            return models.get(
+                settings.model.model,
+                input_shape=dataset.image_shape,
+                num_classes=dataset.num_classes,
+                alignment=rule,
+                **_given(settings.model, MODEL_FLAGS),
+            )
     except ValueError as error:
         raise UsageError(f"--model={settings.model.model}: {error}") from error
 

@@ -11,12 +11,18 @@ from absl import flags
 
 from neural_alignment import config, data, metrics
 from neural_alignment.config import Settings, UsageError
-from neural_alignment.config.flags import default_of, on_resume
+from neural_alignment.config.flags import default_of, flag_text, on_resume, run_directory
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import check_flags, write_flags
 from neural_alignment.training import keras_settings
-from neural_alignment.training.build import build_model, load_dataset, make_trainer, schedules
+from neural_alignment.training.build import (
+    build_model,
+    doubts,
+    load_dataset,
+    make_trainer,
+    schedules,
+)
 from neural_alignment.training.console import Progress, final_table
 from neural_alignment.training.evaluate import Evaluator
 from neural_alignment.training.events import TensorBoardScalars
@@ -65,7 +71,13 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
     chief = is_chief(strategy)
     console = rich.console.Console(quiet=not chief)
     _check_devices(settings, strategy)
-    workdir = run_directory(settings)
+    workdir = run_directory(
+        settings.run.workdir,
+        settings.data.dataset,
+        settings.model.model,
+        settings.rule.name,
+        settings.plan.seed,
+    )
     loaded = settings.run.load_checkpoint
     if loaded is not None:
         loaded = checkpoints.find(loaded, settings.run.load_step)
@@ -76,7 +88,8 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         given = config.flag_lines(settings)
         if chief and workdir.exists():
             stack.enter_context(lock)
-            check_flags(workdir, given, on_resume(), {"train_epochs": default_of("train_epochs")})
+            epochs = {"train_epochs": default_of("train_epochs")}
+            check_flags(workdir, given, settings.given, on_resume(), epochs)
         dataset = load_dataset(settings)
         _check_shares(settings, dataset, strategy)
         trainer = make_trainer(settings, dataset, strategy)
@@ -92,6 +105,8 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             )
             trainer.add_callbacks(progress, events)
         console.print(_summary(settings, trainer, workdir), highlight=False, soft_wrap=True)
+        for doubt in doubts(settings):
+            console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
         elif loaded is not None:
@@ -183,28 +198,13 @@ def _check_shares(settings: Settings, dataset: data.Dataset, strategy: Any) -> N
         raise UsageError(f"--shard_by={settings.data.shard_by}: {error}") from error
 
 
-def run_directory(settings: Settings) -> pathlib.Path:
-    """Where the run is kept.
-
-    Args:
-        settings: of the job.
-
-    Returns:
-        `--workdir`, or a name made of data set, model, rule and seed.
-    """
-    if settings.run.workdir is not None:
-        return pathlib.Path(settings.run.workdir)
-    name = (
-        f"{settings.data.dataset}-{settings.model.model}-{settings.rule.name}-{settings.plan.seed}"
-    )
-    return pathlib.Path("runs") / name
-
-
 def _summary(settings: Settings, trainer: Trainer, workdir: pathlib.Path) -> str:
     parameters = trainer.model.count_params()
     with_alignment = settings.optimizers.alignment_optimizer
     how = settings.optimizers.optimizer + (f" and {with_alignment}" if with_alignment else "")
-    return (
+    filled = [f"{n}={flag_text(settings.values[n])}" for n in settings.filled]
+    of = f"{settings.data.dataset}, {settings.model.model}, {settings.rule.name}"
+    return (f"defaults of {of} (flags win): {' '.join(filled)}\n" if filled else "") + (
         f"{trainer.dataset.name}: {trainer.dataset.num_train:,} training and "
         f"{trainer.dataset.num_validation:,} validation examples\n"
         f"{settings.model.model}: {parameters:,} parameters, rule {settings.rule.name}, "

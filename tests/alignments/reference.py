@@ -65,19 +65,20 @@ def alignment_loss(rule, linear, x, w, b, *, bias=None, activation="linear", noi
     rebuilt_g = _standardize(linear.transpose(x.shape, w, g), *backward)
     f, g = _standardize(f, *forward), _standardize(g, *backward)
 
+    positions = linear.positions(x, f, w) if rule.average_positions else 1.0
     decay = (w**2).sum() + (b**2).sum()
-    sparse = _mean_sum(f**2) + _mean_sum(g**2)
-    amp = -_mean_sum(f * g)
+    sparse = (_mean_sum(f**2) + _mean_sum(g**2)) / positions
+    amp = -_mean_sum(f * g) / positions
     if rule.name == "activation":
         return rule.sparse_coef * sparse + rule.amp_coef * amp
     if rule.name == "mirror":
-        positions = linear.positions(x, f, w) if rule.average_positions else 1.0
-        return rule.amp_coef * amp / positions + rule.decay_coef * decay
+        return rule.amp_coef * amp + rule.decay_coef * decay
     assert rule.name == "information", rule.name
     rebuilt = rebuilt_g if rule.reconstruction_reversal else rebuilt_f
-    amp = -_mean_sum(x * rebuilt) if rule.reconstruction_amp else amp
+    amp = -_mean_sum(x * rebuilt) / positions if rule.reconstruction_amp else amp
+    null = _mean_sum(rebuilt**2) / positions
     size = sparse if rule.use_sparse else decay
-    return rule.amp_coef * amp + rule.null_coef * _mean_sum(rebuilt**2) + rule.decay_coef * size
+    return rule.amp_coef * amp + rule.null_coef * null + rule.decay_coef * size
 
 
 def slope(function, at, direction, step=1e-6):

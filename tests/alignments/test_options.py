@@ -44,10 +44,10 @@ def test_defaults_of_the_coefficients():
         for name, config in found.items()
     }
     assert coefficients == {
-        "symmetric": {"decay_coef": 1e-3, "self_coef": 2e-3},
-        "activation": {"sparse_coef": 1e-3, "amp_coef": 2e-3},
-        "mirror": {"decay_coef": 1e-3, "amp_coef": 1e-3},
-        "information": {"amp_coef": 2e-3, "null_coef": 1e-3, "decay_coef": 1e-3},
+        "symmetric": {"decay_coef": 20.0, "self_coef": 40.0},
+        "activation": {"sparse_coef": 0.1, "amp_coef": 0.2},
+        "mirror": {"decay_coef": 0.1, "amp_coef": 0.2},
+        "information": {"amp_coef": 0.2, "null_coef": 2e-3, "decay_coef": 0.1},
         "kolen_pollack": {"decay_coef": 1e-3},
     }
 

@@ -86,7 +86,7 @@ def test_a_known_projection_is_used_on_the_layers_own_input_only():
     kernels = [tf.constant(draw(kernel_shape, 1)), tf.constant(draw(kernel_shape, 2))]
     for options, used in (({}, True), ({"center_input": True}, False)):
         p = Projections(
-            alignments.Mirror(**options),
+            alignments.Mirror(**options, input_distribution=None),
             linear=linear,
             inputs=tf.constant(draw(x_shape)),
             forward_kernel=kernels[0],
@@ -205,7 +205,8 @@ def test_product_with_identity_is_kolen_pollack(name, optimizer):
 
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_product_with_a_rate_of_zero_is_feedback(name):
-    product, feedback = model("product", name), model("feedback", name)
+    product = model(alignments.Product(update_forward=False), name)
+    feedback = model("feedback", name)
     for ours, theirs in zip(product.layers, feedback.layers, strict=True):
         for weight in theirs.weights:
             if weight.name == "backward_kernel":

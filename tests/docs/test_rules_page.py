@@ -60,6 +60,21 @@ def test_options_of_single_rules():
     assert on_page == expected
 
 
+def test_other_defaults_of_inherited_options():
+    on_page = {
+        (quoted(option)[0], name): default
+        for option, name, default in tables(PAGE)["| option | rule | default |"]
+    }
+    expected = {}
+    for name in alignments.names():
+        rule = alignments.rule(name)
+        base = next(b for b in rule.__mro__[1:] if dataclasses.is_dataclass(b))
+        for option, default in options(base).items():
+            if options(rule)[option] != default:
+                expected[option, name] = spelled(options(rule)[option])
+    assert on_page == expected
+
+
 def test_projection_options_are_those_of_the_class():
     rows = tables(PAGE)["| option | default | | Table 5 |"]
     on_page = {quoted(option)[0]: default for option, default, *_ in rows}

@@ -1,6 +1,7 @@
 """The original's rules, coefficients and options in this package's names."""
 
 import re
+import warnings
 
 from neural_alignment import alignments
 
@@ -19,6 +20,10 @@ COEFFICIENTS = {
 PROJECTION_OPTIONS = set(alignments.ProjectionAlignment.option_names())
 
 
+# What the original's options are where a case does not name them.
+OFF = {"input_distribution": None, "update_forward": False, "average_positions": False}
+
+
 def rule(original_name, coefficients=None, options=None, rule_options=None):
     """The rule that the original's class, coefficients and options describe."""
     name = original_name.lower()
@@ -26,10 +31,12 @@ def rule(original_name, coefficients=None, options=None, rule_options=None):
     options = {**(options or {}), **(rule_options or {})}
     unknown = set(options) - PROJECTION_OPTIONS - known
     assert not unknown, f"options that {name} does not have: {unknown}"
-    config = {key: value for key, value in options.items() if key in known}
+    config = {key: value for key, value in (OFF | options).items() if key in known}
     for greek, value in (coefficients or {}).items():
         config[COEFFICIENTS[name][greek]] = value
-    return alignments.get({"name": name, **config})
+    with warnings.catch_warnings():  # some cases have random coefficients
+        warnings.simplefilter("ignore", alignments.AlignmentWarning)
+        return alignments.get({"name": name, **config})
 
 
 def from_spec(spec):
