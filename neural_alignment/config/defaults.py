@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from neural_alignment import data, models
-from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS, flag_text, run_directory
+from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS, flag_text, run_folder
 from neural_alignment.runs import record
 
 _TABLE = pathlib.Path(__file__).with_name("defaults.toml")
@@ -67,7 +67,7 @@ def fill(argv: Sequence[str], fv: flags.FlagValues) -> list[str]:
     if fv["preset"].value is not None or fv["defaults"].value is not None:
         return list(argv)
     run = [fv[key].value or "backprop" for key in _KEYS]
-    file = run_directory(fv["workdir"].value, *run, fv["seed"].value) / "flags.cfg"
+    file = run_folder(fv["workdir"].value, *run, fv["seed"].value) / "flags.cfg"
     if file.is_file():
         lines = file.read_text(encoding="utf-8").splitlines()
         filled = record.filled([line for line in lines if line.startswith("-")])

@@ -202,9 +202,7 @@ def flag_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def run_directory(
-    workdir: str | None, dataset: str, model: str, rule: str, seed: int
-) -> pathlib.Path:
+def run_folder(workdir: str | None, dataset: str, model: str, rule: str, seed: int) -> pathlib.Path:
     """Where a run is kept.
 
     Args:

@@ -44,18 +44,19 @@ def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
 def check_flags(
     folder: pathlib.Path,
     values: Mapping[str, str],
-    given: Collection[str],
     on_resume: Mapping[str, str],
     defaults: Mapping[str, float],
+    given: Collection[str] | None = None,
 ) -> None:
     """Refuses to resume a run with flags that would make another run of it.
 
     Args:
         folder: the run directory.
         values: flag name to its line in a flagfile, as it would be written now.
-        given: those of them that are not at their defaults; runs of version 0.1 wrote no others.
         on_resume: flag name to what may become of it: "same", "more" or "any".
         defaults: of the flags that may become more.
+        given: the flags of `values` that are not at their defaults, as runs of version 0.1 wrote
+            no others; None: all of them.
 
     Raises:
         RunDirectoryError: names every flag that differs, and both values.
@@ -66,7 +67,7 @@ def check_flags(
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     lines = [line for line in lines if line and not line.startswith("#")]
     before = {_flag_name(line): line for line in record.complete(lines)}
-    compared = set(before) | set(values if record.is_complete(lines) else given)
+    compared = set(before) | set(values if given is None or record.is_complete(lines) else given)
     differences = []
     for name in sorted(compared):
         old, new, may = before.get(name), values.get(name), on_resume.get(name, "same")

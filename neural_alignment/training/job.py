@@ -11,7 +11,7 @@ from absl import flags
 
 from neural_alignment import config, data, metrics
 from neural_alignment.config import Settings, UsageError
-from neural_alignment.config.flags import default_of, flag_text, on_resume, run_directory
+from neural_alignment.config.flags import default_of, flag_text, on_resume, run_folder
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import check_flags, write_flags
@@ -71,13 +71,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
     chief = is_chief(strategy)
     console = rich.console.Console(quiet=not chief)
     _check_devices(settings, strategy)
-    workdir = run_directory(
-        settings.run.workdir,
-        settings.data.dataset,
-        settings.model.model,
-        settings.rule.name,
-        settings.plan.seed,
-    )
+    workdir = run_directory(settings)
     loaded = settings.run.load_checkpoint
     if loaded is not None:
         loaded = checkpoints.find(loaded, settings.run.load_step)
@@ -89,7 +83,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         if chief and workdir.exists():
             stack.enter_context(lock)
             epochs = {"train_epochs": default_of("train_epochs")}
-            check_flags(workdir, given, settings.given, on_resume(), epochs)
+            check_flags(workdir, given, on_resume(), epochs, settings.given)
         dataset = load_dataset(settings)
         _check_shares(settings, dataset, strategy)
         trainer = make_trainer(settings, dataset, strategy)
@@ -196,6 +190,24 @@ def _check_shares(settings: Settings, dataset: data.Dataset, strategy: Any) -> N
         dataset.check_shares(settings.plan.train_batch_size, workers)
     except ValueError as error:
         raise UsageError(f"--shard_by={settings.data.shard_by}: {error}") from error
+
+
+def run_directory(settings: Settings) -> pathlib.Path:
+    """Where the run is kept.
+
+    Args:
+        settings: of the job.
+
+    Returns:
+        `--workdir`, or a name made of data set, model, rule and seed.
+    """
+    return run_folder(
+        settings.run.workdir,
+        settings.data.dataset,
+        settings.model.model,
+        settings.rule.name,
+        settings.plan.seed,
+    )
 
 
 def _summary(settings: Settings, trainer: Trainer, workdir: pathlib.Path) -> str:
