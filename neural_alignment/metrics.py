@@ -37,13 +37,14 @@ def angle(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         A float32 scalar, degrees in [0, 180].
     """
-    a, b = (_unit(_float32(t)) for t in (first, second))
+    a, b = (_unit(as_float32(t)) for t in (first, second))
     apart, along = _norm(a - b), _norm(a + b)
     degrees = 2.0 * ops.arctan2(apart, along) * (180.0 / math.pi)
     return ops.where(apart + along > 0.0, degrees, 90.0)
 
 
-def _float32(x: Tensor) -> Tensor:
+def as_float32(x: Tensor) -> Tensor:
+    """A tensor or variable as float32."""
     return ops.cast(ops.convert_to_tensor(x), "float32")
 
 
@@ -111,7 +112,7 @@ def norm_ratio(forward_kernel: Tensor, backward_kernel: Tensor) -> Tensor:
         A scalar; 0 where both are zero.
     """
     backward_norm, forward_norm = (
-        _norm(_float32(kernel)) for kernel in (backward_kernel, forward_kernel)
+        _norm(as_float32(kernel)) for kernel in (backward_kernel, forward_kernel)
     )
     return _ratio(backward_norm, forward_norm)
 
@@ -214,7 +215,21 @@ def _by_path(model: keras.Model) -> dict[str, Site]:
     }
 
 
-def _number(x: Tensor) -> float:
+def names_by_key(model: keras.Model, of: Mapping[str, Site] | None = None) -> dict[Any, str]:
+    """A site's key to its name.
+
+    Args:
+        model: a built model.
+        of: name to site, such as `named_sites` gives; None names each by its path.
+
+    Returns:
+        The names.
+    """
+    return {site.key: name for name, site in (_by_path(model) if of is None else of).items()}
+
+
+def number(x: Tensor) -> float:
+    """A scalar as a Python number."""
     return float(ops.convert_to_numpy(x))
 
 
@@ -232,10 +247,10 @@ def kernel_metrics(
     """
     measured = {}
     for name, site in (_by_path(model) if of is None else of).items():
-        kernel, backward = _float32(site.kernel), site.backward_kernel_value()
+        kernel, backward = as_float32(site.kernel), site.backward_kernel_value()
         measured[name] = {
-            "weight_angle": _number(weight_angle(kernel, backward)),
-            "norm_ratio": _number(norm_ratio(kernel, backward)),
+            "weight_angle": number(weight_angle(kernel, backward)),
+            "norm_ratio": number(norm_ratio(kernel, backward)),
         }
     return measured
 
@@ -269,19 +284,19 @@ def path_metrics(
         ValueError: a model without a loss, or sample weights for a loss that takes none.
     """
     calls, upstreams = upstream_errors(model, inputs, labels, loss, sample_weight)
-    names = {site.key: name for name, site in (_by_path(model) if of is None else of).items()}
+    names = names_by_key(model, of)
     measured = {}
     for call, upstream in zip(calls, upstreams, strict=True):
         if call.site.key not in names:
             continue
-        kernel, backward = _float32(call.site.kernel), call.site.backward_kernel_value()
-        linear, x = call.site.linear, _float32(call.inputs)
+        kernel, backward = as_float32(call.site.kernel), call.site.backward_kernel_value()
+        linear, x = call.site.linear, as_float32(call.inputs)
         angles = {"projection_angle": projection_angle(linear, x, kernel, backward)}
         if upstream is not None:
             angles["local_gradient_angle"] = local_gradient_angle(
-                linear, x, _float32(upstream), kernel, backward
+                linear, x, as_float32(upstream), kernel, backward
             )
-        measured[names[call.site.key]] = {name: _number(one) for name, one in angles.items()}
+        measured[names[call.site.key]] = {name: number(one) for name, one in angles.items()}
     return measured
 
 

@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "optimizers": {"backend"},
     "metrics.py": _RULES | {"layers"},
     "figures": set(),
+    "error_metrics.py": _RULES | {"layers", "metrics.py"},
+    "connection_metrics.py": _RULES | {"layers", "metrics.py"},
     "callbacks": _RULES | {"layers", "optimizers"},
     "models": _RULES | {"layers"},
     "config": {"alignments", "data", "optimizers", "models", "runs"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from neural_alignment import metrics
+from neural_alignment import connection_metrics, error_metrics, metrics
 from neural_alignment.callbacks import hooks
 
 Tensor = Any
@@ -22,8 +22,14 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
         weight_angle/LAYER           degrees between W and B
         norm_ratio/LAYER             |B| / |W|
+        weight_correlation/LAYER     of W and B, over the pairs connected both ways
+        one_way/LAYER, both_ways/LAYER   shares of the pairs that are connected so
         projection_angle/LAYER       degrees between x W and x B, with a batch
         local_gradient_angle/LAYER   degrees between dy B^T and dy W^T, with a batch
+        error_angle/LAYER            degrees between the error that the rule delivers through all
+                                     layers above and backpropagation's, with a batch
+        error_norm/LAYER             the ratio of their sizes, with a batch
+        backprop_norm/LAYER          the size of backpropagation's, with a batch
 
     LAYER is the layer's name, after those of the models it is in; where Keras gave the name, its
     number in the model, `dense#1` (`neural_alignment.metrics.named_sites`). Training steps are as
@@ -111,14 +117,18 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     def _measure(self) -> dict[str, float]:
         of = metrics.named_sites(self.model)
-        measured = [metrics.kernel_metrics(self.model, of)]
+        measured = [
+            metrics.kernel_metrics(self.model, of),
+            connection_metrics.connection_metrics(self.model, of),
+        ]
         if self._batch is not None:
             loss = self._loss
             if loss is None and not getattr(self.model, "compiled", False):
                 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            measured.append(
-                metrics.path_metrics(self.model, *self._batch, loss, of, self._sample_weight)
-            )
+            measure = metrics.path_metrics, error_metrics.error_metrics
+            measured += [
+                one(self.model, *self._batch, loss, of, self._sample_weight) for one in measure
+            ]
         return {
             f"{name}/{layer}": value
             for by_layer in measured

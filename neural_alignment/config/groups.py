@@ -71,6 +71,7 @@ class Plan:
         iterations_per_loop: most steps between two looks at signals and losses.
         seed: of the order of the examples.
         validate_first: validate before the first step too.
+        path_metrics: measure what takes a batch, too, for layers.csv.
     """
 
     seed: int = option(0, "seed of everything random", low=0, high=2**31 - 1, main=True)
@@ -92,6 +93,11 @@ class Plan:
     )
     checkpoint_max: int = option(5, "checkpoints kept", low=1, on_resume="any")
     validate_first: bool = option(False, "validate before the first step", on_resume="any")
+    path_metrics: bool = option(
+        False,
+        "measure error angles and more in every epoch, on the first validation batch, for "
+        "layers.csv and the final table",
+    )
     iterations_per_loop: int = option(
         100, "most steps between two looks at the clock and at signals", low=1, on_resume="any"
     )

@@ -183,6 +183,22 @@ def given_mask(layer: Any) -> Tensor | None:
     return getattr(_active, "masks", {}).get(id(layer))
 
 
+@contextlib.contextmanager
+def backpropagation() -> Iterator[None]:
+    """Sends errors as backpropagation does, whatever the rules, for layers called inside."""
+    previous = is_backpropagation()
+    _active.backpropagation = True
+    try:
+        yield
+    finally:
+        _active.backpropagation = previous
+
+
+def is_backpropagation() -> bool:
+    """Whether errors go back as in backpropagation here, whatever the rules."""
+    return getattr(_active, "backpropagation", False)
+
+
 def record(site: Site, inputs: Tensor, projection: Tensor) -> Tensor:
     """Hands a call to the probe, if there is one.
 

@@ -15,7 +15,7 @@ from neural_alignment import backend, ties
 from neural_alignment.alignments import Alignment
 from neural_alignment.backend.contract import Tie
 from neural_alignment.layers import keras_private
-from neural_alignment.layers.collector import SiteLoss, active_step, record
+from neural_alignment.layers.collector import SiteLoss, active_step, is_backpropagation, record
 from neural_alignment.maps import Linear, two_kernels
 
 if TYPE_CHECKING:
@@ -223,9 +223,12 @@ class Site:
         is_first, variables = kept is None, variables if kept is None else kept
         dtype = self.layer.compute_dtype
         forward_kernel = backend.read(self.kernel)
-        backward_kernel = self.alignment.backward_kernel(
-            forward_kernel, variables, seed, linear=self.linear
-        )
+        if is_backpropagation():
+            backward_kernel = forward_kernel
+        else:
+            backward_kernel = self.alignment.backward_kernel(
+                forward_kernel, variables, seed, linear=self.linear
+            )
         if active_step() is None:
             inputs = backend.after(inputs, list(variables.values()))
         projection = two_kernels(
@@ -246,7 +249,7 @@ class Site:
         return projection
 
     def _tie(self, variables: dict[str, Tensor]) -> Tie:
-        if not self.alignment.tie_grad:
+        if not self.alignment.tie_grad or is_backpropagation():
             return False
         # A custom gradient on JAX must not close over what is differentiated.
         fixed = {name: keras.ops.stop_gradient(value) for name, value in variables.items()}

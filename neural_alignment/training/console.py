@@ -91,12 +91,21 @@ class Progress(keras.callbacks.Callback):
             self._bar = None
 
 
+# What is measured on request: the column's title, and how its numbers are written.
+_COLUMNS = {
+    "error_angle": ("angle of the errors (degrees)", ".1f"),
+    "error_norm": ("their ratio", ".3g"),
+    "backprop_norm": ("backprop's error", ".2g"),
+    "weight_correlation": ("correlation W, B", ".2f"),
+}
+
+
 def final_table(row: dict[str, float], layers: dict[str, dict[str, float]]) -> rich.table.Table:
     """Accuracy, losses, and each layer's weight angle and norm ratio.
 
     Args:
         row: of the last epoch, or of a validation alone.
-        layers: layer path to weight_angle (degrees) and norm_ratio.
+        layers: layer path to weight_angle (degrees) and norm_ratio, and what else was measured.
 
     Returns:
         The table.
@@ -115,8 +124,16 @@ def final_table(row: dict[str, float], layers: dict[str, dict[str, float]]) -> r
     table.add_column("layer")
     table.add_column("angle W, B (degrees)", justify="right")
     table.add_column("|B| / |W|", justify="right")
+    shown = [
+        (name, *how) for name, how in _COLUMNS.items() if any(name in m for m in layers.values())
+    ]
+    for _, title, _ in shown:
+        table.add_column(title, justify="right")
     for path, measured in layers.items():
-        table.add_row(path, f"{measured['weight_angle']:.1f}", f"{measured['norm_ratio']:.3f}")
+        more = [f"{measured[name]:{form}}" for name, _, form in shown]
+        table.add_row(
+            path, f"{measured['weight_angle']:.1f}", f"{measured['norm_ratio']:.3f}", *more
+        )
     if not layers:
         table.add_row("(backpropagation: every layer)", "0.0", "1.000")
     return table

@@ -107,7 +107,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             trainer.load_weights(loaded)
             console.print(f"weights from {loaded}", highlight=False, soft_wrap=True)
         row = trainer.fit()
-        console.print(final_table(row, metrics.kernel_metrics(trainer.model)))
+        console.print(final_table(row, trainer.layer_metrics()))
         return row
 
 

@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from neural_alignment import metrics
+from neural_alignment import connection_metrics, error_metrics, metrics
 from neural_alignment.config.groups import Plan
 from neural_alignment.data import Dataset
 from neural_alignment.runs.checkpoints import CheckpointError, Checkpoints, assign, not_finite
-from neural_alignment.runs.table import LAYER_METRICS, METRICS, Table
+from neural_alignment.runs.table import LAYER_METRICS, METRICS, PATH_METRICS, Table
 from neural_alignment.training.batches import distribute, split
 from neural_alignment.training.divergence import DivergenceError, advice
 from neural_alignment.training.evaluate import Evaluator, as_is
@@ -88,7 +88,8 @@ class Trainer:
         """
         self.checkpoints = Checkpoints(f"{workdir}/checkpoints", self.plan.checkpoint_max)
         self._metrics = Table(workdir / "metrics.csv", METRICS)
-        self._layer_metrics = Table(workdir / "layers.csv", LAYER_METRICS)
+        columns = LAYER_METRICS + PATH_METRICS * self.plan.path_metrics
+        self._layer_metrics = Table(workdir / "layers.csv", columns)
 
     def add_callbacks(self, *callbacks: keras.callbacks.Callback) -> None:
         """Adds Keras callbacks that need the trainer."""
@@ -308,16 +309,35 @@ class Trainer:
                 "alignment_loss": means.get(f"alignment_loss/{path}", 0.0),
                 **measured,
             }
-            for path, measured in metrics.kernel_metrics(self.model).items()
+            for path, measured in self.layer_metrics().items()
         ]
         if self._metrics is not None and is_chief(self.strategy):
             self._layer_metrics.append(layers)
             self._metrics.append([row])
         for measured in layers:
-            for name in ("weight_angle", "norm_ratio", "alignment_loss"):
+            for name in measured.keys() - {"epoch", "global_step", "layer"}:
                 logs[f"{name}/{measured['layer']}"] = measured[name]
         self._callbacks.on_epoch_end(epoch, logs)
         return logs
+
+    def layer_metrics(self) -> dict[str, dict[str, float]]:
+        """What is measured of every layer with a rule, as the plan says."""
+        found = metrics.kernel_metrics(self.model)
+        if not self.plan.path_metrics:
+            return found
+        images, labels = next(iter(self.dataset.validation(self.plan.eval_batch_size)))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        parts = [
+            metrics.path_metrics(self.model, images, labels, loss),
+            error_metrics.error_metrics(self.model, images, labels, loss),
+            connection_metrics.connection_metrics(self.model),
+        ]
+        missing = dict.fromkeys(PATH_METRICS, math.nan)  # of a layer that no error reaches
+        for path, measured in found.items():
+            measured.update(
+                missing, **{k: v for part in parts for k, v in part.get(path, {}).items()}
+            )
+        return found
 
     def _save(self) -> None:
         if self.checkpoints is None:

@@ -12,7 +12,8 @@ from tests.callbacks.networks import LABELS, X, fit, nested, value
 
 pytestmark = pytest.mark.backend
 
-KERNELS = ("weight_angle", "norm_ratio")
+KERNELS = ("weight_angle", "norm_ratio", "weight_correlation", "one_way", "both_ways")
+ERRORS = ("error_angle", "error_norm", "backprop_norm")
 PATHS = ("projection_angle", "local_gradient_angle")
 ANGLES = ("weight_angle", *PATHS)
 
@@ -37,7 +38,7 @@ def test_metrics_are_logged_and_change_no_bit_of_the_training(alignment):
         np.testing.assert_array_equal(ours, theirs)
     found = metrics.named_sites(measured)
     assert list(found) == ["first", "inner/deep", "last"]
-    assert set(logged) == {"loss"} | keys(found, (*KERNELS, *PATHS))
+    assert set(logged) == {"loss"} | keys(found, (*KERNELS, *PATHS, *ERRORS))
     for name, site in found.items():
         values = logged[f"norm_ratio/{name}"]
         assert len(values) == 2
@@ -146,8 +147,8 @@ def test_metrics_of_a_model_with_two_inputs_and_a_layer_apart_from_the_loss(as_d
     callback.set_model(two_paths())
     callback.on_epoch_end(0, logs := {})
     assert logs.keys() == {
-        *keys(["to_left"], (*ANGLES, "norm_ratio")),
-        *keys(["to_right"], (*ANGLES[:2], "norm_ratio")),
+        *keys(["to_left"], (*KERNELS, *PATHS, *ERRORS)),
+        *keys(["to_right"], (*KERNELS, "projection_angle")),
     }
     assert all(0.0 < logs[f"{name}/to_left"] < 180.0 for name in ANGLES)
 

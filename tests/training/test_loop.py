@@ -7,11 +7,14 @@ import signal
 import keras
 import numpy as np
 import pytest
+import rich.console
 import tensorflow as tf
 
 from neural_alignment import layers, optimizers
 from neural_alignment.data.arrays import ArrayDataset
 from neural_alignment.runs.checkpoints import CheckpointError
+from neural_alignment.runs.table import PATH_METRICS
+from neural_alignment.training.console import final_table
 from neural_alignment.training.loop import DivergenceError, Evaluator, Plan, Trainer
 from neural_alignment.training.step import Step
 
@@ -73,6 +76,31 @@ def test_a_row_an_epoch(tmp_path):
     assert [row["layer"] for row in rows(tmp_path / "layers.csv")] == ["output"] * 2
     assert made.checkpoints.steps() == [7, 14]
     assert made.evaluate() == {name: last[name] for name in ("val_loss", "val_top1", "val_top5")}
+
+
+@pytest.mark.parametrize("rule", ["feedback", "mirror"])
+def test_paths_are_measured_on_request_and_change_no_bit(tmp_path, rule):
+    plain, measured = (
+        trainer(tmp_path / str(on), model=network(rule), path_metrics=on) for on in (False, True)
+    )
+    for made in (plain, measured):
+        made.fit()
+    for ours, theirs in zip(measured.model.weights, plain.model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert rows(tmp_path / "True" / "metrics.csv") == rows(tmp_path / "False" / "metrics.csv")
+    without, table = (rows(tmp_path / str(on) / "layers.csv") for on in (False, True))
+    assert set(table[0]) == set(without[0]) | set(PATH_METRICS)
+    last = {name: float(table[-1][name]) for name in PATH_METRICS}
+    assert 0.0 < last["error_angle"] < 180.0
+    assert last["error_angle"] == pytest.approx(last["local_gradient_angle"], abs=1e-3)
+    assert last["backprop_norm"] > 0.0
+    assert last["both_ways"] == 1.0
+    console = rich.console.Console(width=200, record=True, quiet=False)
+    with console.capture() as shown:
+        console.print(
+            final_table({"val_top1": 0, "val_top5": 0, "val_loss": 0}, measured.layer_metrics())
+        )
+    assert f"{last['error_angle']:.1f}" in shown.get()
 
 
 def test_the_mean_loss_is_over_the_epochs_steps():

@@ -1,0 +1,98 @@
+"""How far the error that a rule delivers is from backpropagation's, along the whole path.
+
+The local gradient angle compares what one layer does to an error; here the error has come through
+all layers above, so that what they do adds up ([A] figure 3b's angle of delta).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from neural_alignment import metrics
+from neural_alignment.layers.collector import backpropagation
+from neural_alignment.layers.site import Site
+
+Tensor = Any
+
+
+def error_angle(delivered: Tensor, backpropagated: Tensor) -> Tensor:
+    """Angle between the error that a rule delivers and backpropagation's ([A] figure 3b).
+
+    Args:
+        delivered: at a layer's input, `[batch, ...]`.
+        backpropagated: for the same weights, the same shape.
+
+    Returns:
+        A scalar, degrees.
+    """
+    return metrics.angle(delivered, backpropagated)
+
+
+def error_norm(delivered: Tensor, backpropagated: Tensor) -> Tensor:
+    """Size of the error that a rule delivers over backpropagation's.
+
+    Args:
+        delivered: at a layer's input, `[batch, ...]`.
+        backpropagated: for the same weights, the same shape.
+
+    Returns:
+        A scalar; 0 where both are zero.
+    """
+    return metrics.norm_ratio(backpropagated, delivered)
+
+
+def error_metrics(
+    model: keras.Model,
+    inputs: Any,
+    labels: Any,
+    loss: metrics.Loss | None = None,
+    of: Mapping[str, Site] | None = None,
+    sample_weight: Any = None,
+) -> dict[str, dict[str, float]]:
+    """Compares the error at every layer's input with backpropagation's, on one batch.
+
+    The model runs in inference mode, once as the rules have it and once with every error going
+    back through the forward kernels, at the same weights. At a layer's input is what the layer
+    itself sends there: of a tensor that others read too, their errors are not in it.
+
+    Args:
+        model: a built model.
+        inputs: a batch; a list or dict of arrays where the model has several inputs.
+        labels: its labels, as loss takes them.
+        loss: `loss(labels, outputs)`; None is the loss that the model is compiled with.
+        of: name to site, such as `named_sites` gives; None names each by its path.
+        sample_weight: of the batch, for the compiled loss.
+
+    Returns:
+        Name to `{"error_angle": degrees, "error_norm": ratio of the two, "backprop_norm":
+        backpropagation's own}`: an angle to an error of next to no size means nothing. A layer
+        called more than once counts with its last call; one that no error reaches is not there.
+
+    Raises:
+        ValueError: a model without a loss, or sample weights for a loss that takes none.
+    """
+    batch = model, inputs, labels, loss, sample_weight
+    calls, delivered = metrics.upstream_errors(*batch)
+    with backpropagation():
+        _, backpropagated = metrics.upstream_errors(*batch)
+    names = metrics.names_by_key(model, of)
+    measured = {}
+    for call, ours, theirs in zip(calls, delivered, backpropagated, strict=True):
+        if call.site.key not in names or ours is None or theirs is None:
+            continue
+        x = metrics.as_float32(call.inputs)
+        linear, kernel = call.site.linear, metrics.as_float32(call.site.kernel)
+        arrived = linear.input_gradient(
+            x, call.site.backward_kernel_value(), metrics.as_float32(ours)
+        )
+        exact = linear.input_gradient(x, kernel, metrics.as_float32(theirs))
+        measured[names[call.site.key]] = {
+            "error_angle": metrics.number(error_angle(arrived, exact)),
+            "error_norm": metrics.number(error_norm(arrived, exact)),
+            "backprop_norm": metrics.number(ops.sqrt(metrics.squared_norm(exact))),
+        }
+    return measured
