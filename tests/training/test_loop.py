@@ -80,6 +80,8 @@ def test_a_row_an_epoch(tmp_path):
 
 @pytest.mark.parametrize("rule", ["feedback", "mirror"])
 def test_paths_are_measured_on_request_and_change_no_bit(tmp_path, rule):
+    for on in (False, True):
+        (tmp_path / str(on)).mkdir()
     plain, measured = (
         trainer(tmp_path / str(on), model=network(rule), path_metrics=on) for on in (False, True)
     )
