@@ -29,7 +29,7 @@ def check_held(model: keras.Model) -> None:
     Raises:
         ValueError: such a function, by its layer.
     """
-    layers = [model, *parts.inner_layers(model)]
+    layers = [model, *keras_private.flatten_layers(model)]
     held = {id(layer) for layer in layers} | {id(variable) for variable in model.variables}
     for layer in layers:
         for name, function in parts.own_functions(layer):
@@ -135,7 +135,7 @@ def _draw(tensor: keras.KerasTensor, length: int, generator: np.random.Generator
 
 
 def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
-    layers = [model, *parts.inner_layers(model)]
+    layers = [model, *keras_private.flatten_layers(model)]
     with (
         keras_private.losses_kept(layers),
         keras.StatelessScope(),
@@ -185,7 +185,7 @@ def _by_operation(model: keras.Model, batch: Any) -> dict[str, list[np.ndarray]]
 
     graph = keras.Model(model.inputs, model.outputs)
     inputs = [keras.ops.convert_to_tensor(value) for value in keras.tree.flatten(batch)]
-    layers = [model, *parts.inner_layers(model)]
+    layers = [model, *keras_private.flatten_layers(model)]
     with keras_private.losses_kept(layers), keras.StatelessScope():
         keras_private.run_graph(graph, inputs, call, lambda operation: operation)
     return found

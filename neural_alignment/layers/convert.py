@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 
 from neural_alignment import alignments
-from neural_alignment.layers import checking, parts, table
+from neural_alignment.layers import checking, keras_private, parts, table
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.kernels import kernels_in
 from neural_alignment.layers.matching import Weights
@@ -84,7 +84,7 @@ def strip(model: keras.Model) -> keras.Model:
     """
     _check_model(model)
     for layer in parts.leaves(model, _none):
-        held = [part for part in parts.inner_layers(layer) if table.rule_of(part) is not None]
+        held = [part for part in keras_private.flatten_layers(layer) if table.rule_of(part)]
         if held and table.class_with_rule(type(layer)) is None:
             raise ValueError(
                 "Expected rules in layers that can be replaced. Received: "
@@ -167,7 +167,7 @@ def _skipped(
     """The layers of a model to skip, as a function from a layer."""
     single = isinstance(skip, (str, type)) or callable(skip)
     wanted = [skip] if single else list(skip)
-    layers = [part for part in parts.inner_layers(model) if not parts.is_graph(part)]
+    layers = [part for part in keras_private.flatten_layers(model) if not parts.is_graph(part)]
     for item in wanted:
         _check_skip(item, layers)
     return lambda layer: any(_is(layer, item) for item in wanted)

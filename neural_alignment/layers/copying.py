@@ -59,7 +59,7 @@ def _takes_functions(cls: type) -> bool:
 def _custom_objects(layer: keras.layers.Layer) -> dict[str, Any]:
     """Classes and functions that the config names, and Keras might not find, or find another."""
     found: dict[str, Any] = {}
-    for part in [layer, *parts.inner_layers(layer)]:
+    for part in [layer, *keras_private.flatten_layers(layer)]:
         for value in [part, *vars(part).values()]:
             if isinstance(value, types.FunctionType):
                 named = value

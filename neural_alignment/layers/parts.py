@@ -78,20 +78,6 @@ def leaves(
     return list(found.values())
 
 
-def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Every layer inside a layer, at all depths, once."""
-    found: dict[int, keras.layers.Layer] = {}
-
-    def visit(outer: keras.layers.Layer) -> None:
-        for inner in keras_private.sublayers(outer):
-            if id(inner) not in found:
-                found[id(inner)] = inner
-                visit(inner)
-
-    visit(layer)
-    return list(found.values())
-
-
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     """A layer's weights and seeds without those of the layers inside it."""
     inner = {id(v) for part in keras_private.sublayers(layer) for v in part.variables}

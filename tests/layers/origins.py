@@ -89,7 +89,7 @@ def perturb(model):
     generator = np.random.default_rng(1)
     for weight in model.weights:
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(weight.dtype)):
-            value = np.asarray(keras.ops.convert_to_numpy(weight.value), "float32")
+            value = array(weight).astype("float32")
             weight.assign(value + generator.uniform(0.05, 0.2, value.shape))
 
 
@@ -107,9 +107,14 @@ def batch(model, size=3):
     return keras.tree.map_structure(draw, model.inputs[0] if single else model.input)
 
 
+def array(variable):
+    """What a variable holds."""
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
 def values(model):
     """Everything a model holds, by its place."""
-    arrays = [np.array(keras.ops.convert_to_numpy(v.value)) for v in model.variables]
+    arrays = [array(variable) for variable in model.variables]
     return [(array.dtype, array.shape, array.tobytes()) for array in arrays]
 
 

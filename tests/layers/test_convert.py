@@ -7,6 +7,8 @@ import pytest
 from neural_alignment import alignments, layers
 from tests.layers import conversion, origins
 
+pytestmark = pytest.mark.backend
+
 K = keras.layers
 
 
@@ -45,11 +47,11 @@ def test_same_outputs_with_a_rule_and_without(rule, build):
     assert [layer.alignment.name for layer in layers.aligned_layers(aligned)] == [rule] * (
         2 if build is _model else 3
     )
-    np.testing.assert_array_equal(aligned(x), model(x))
+    assert origins.difference(model, aligned, x) == 0.0
     stripped = layers.strip(aligned)
     assert not layers.aligned_layers(stripped)
     assert len(stripped.weights) == len(model.weights)
-    np.testing.assert_array_equal(stripped(x), model(x))
+    assert origins.difference(model, stripped, x) == 0.0
 
 
 def test_another_rule_replaces_the_first():
@@ -57,7 +59,7 @@ def test_another_rule_replaces_the_first():
     aligned = layers.align(first, "symmetric")
     assert {layer.alignment.name for layer in layers.aligned_layers(aligned)} == {"symmetric"}
     for old, new in zip(*map(layers.aligned_layers, (first, aligned)), strict=True):
-        assert np.any(np.asarray(old.backward_kernel) != np.asarray(new.backward_kernel))
+        assert np.any(origins.array(old.backward_kernel) != origins.array(new.backward_kernel))
 
 
 def test_a_layer_that_is_skipped_keeps_its_rule_and_its_weights():
@@ -66,8 +68,10 @@ def test_a_layer_that_is_skipped_keeps_its_rule_and_its_weights():
     before, after = map(layers.aligned_layers, (model, aligned))
     assert [layer.alignment.name for layer in after] == ["feedback", "activation", "mirror"]
     for old, new in zip(before[1:], after[1:], strict=True):
-        np.testing.assert_array_equal(old.backward_kernel, new.backward_kernel)
-    np.testing.assert_array_equal(before[2].noise_state, after[2].noise_state)
+        kernels = old.backward_kernel, new.backward_kernel
+        np.testing.assert_array_equal(*map(origins.array, kernels))
+    states = before[2].noise_state, after[2].noise_state
+    np.testing.assert_array_equal(*map(origins.array, states))
 
 
 def test_a_subclass_of_ours_keeps_its_class():
@@ -265,7 +269,7 @@ def test_the_losses_of_the_last_call_stay():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, K.Dense(2, activity_regularizer="l2")(inputs))
     model(np.ones((2, 3)))
-    before = [float(loss) for loss in model.losses]
+    before = [id(loss) for loss in model.losses]
     layers.strip(model)
     assert len(before) == 1
-    assert [float(loss) for loss in model.losses] == before
+    assert [id(loss) for loss in model.losses] == before
