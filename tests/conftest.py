@@ -4,6 +4,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    import tensorflow as tf
+
+    # Two logical devices, for the tests with replicas; TensorFlow cannot split one after its first
+    # use, which may be while tests are collected.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
 
 def pytest_ignore_collect(collection_path):
     """On another back end than TensorFlow: what is not of every back end is not even imported."""

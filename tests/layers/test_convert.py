@@ -189,7 +189,18 @@ def _tower(*, inner):
         (K.Layer, []),
         (["own", K.LSTMCell, K.Embedding], ["dense", "deep", "head"]),
     ],
-    ids=str,
+    ids=[
+        "names",
+        "classes",
+        "predicate",
+        "set",
+        "generator",
+        "mixed",
+        "wrapper class",
+        "name inside a wrapper",
+        "every layer",
+        "classes that are there or not",
+    ],
 )
 def test_what_is_skipped(skip, left):
     inner = keras.Sequential([keras.Input((3,)), K.Dense(3, name="deep")], name="inner")

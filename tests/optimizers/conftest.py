@@ -5,12 +5,6 @@ import pytest
 if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     import tensorflow as tf
 
-    # Before any test uses a device, as TensorFlow cannot split one afterwards.
-    _CPU = tf.config.list_physical_devices("CPU")[0]
-    if tf.config.get_logical_device_configuration(_CPU) is None:
-        _DEVICES = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(_CPU, _DEVICES)
-
 
 @pytest.fixture
 def mirrored():
