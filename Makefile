@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-tf219 test-jax test-torch lint format clean
+.PHONY: help setup train test test-slow test-tf219 test-jax test-torch docs lint format clean
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,9 @@ test-jax: $(READY)  ## the tests of every back end, on JAX
 test-torch: $(READY)  ## the tests of every back end, on PyTorch
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,torch]"
 	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m backend $(TEST_FLAGS)
+
+docs: $(READY)  ## writes the tables of README and docs that repeat what the code says
+	$(VENV)/bin/python scripts/make_docs.py
 
 lint: $(READY)  ## ruff: rules and format
 	$(VENV)/bin/ruff check $(wildcard $(SOURCES))

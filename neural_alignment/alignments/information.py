@@ -43,10 +43,12 @@ class Information(ProjectionAlignment):
     )
     input_distribution: str | None = inherited(ProjectionAlignment, "input_distribution", "normal")
     reconstruction_reversal: bool = option(
-        False, "use the backward reconstruction instead of the forward one"
+        False, "null, and amp with reconstruction_amp, take b W^T, not f B^T, the forward one"
     )
-    reconstruction_amp: bool = option(False, "the amp primitive pairs input and reconstruction")
-    use_sparse: bool = option(False, "the sparse primitive in place of decay")
+    reconstruction_amp: bool = option(False, "amp pairs the input with that reconstruction")
+    use_sparse: bool = option(
+        False, "the sparse primitive in decay's place, with decay's coefficient"
+    )
 
     loss: ClassVar[str] = "null_coef·null + amp_coef·amp + decay_coef·decay (or sparse)"
     sources: ClassVar[tuple[str, ...]] = ("[K]",)

@@ -33,18 +33,19 @@ ACTIVATIONS = (
 )
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None, paper: str = "") -> Any:
     """A dataclass field that is an option.
 
     Args:
         default: its value when not given.
         help: one line, for flags and tables.
         choices: the strings it may be, besides None.
+        paper: its name in Table 5 of [K].
 
     Returns:
         The field.
     """
-    metadata = {"help": help, "choices": choices, "optional": default is None}
+    metadata = {"help": help, "choices": choices, "optional": default is None, "paper": paper}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -139,33 +140,45 @@ class ProjectionOptions(Options):
     input_distribution: str | None = option(
         None, "noise in place of the layer's input", ("normal", "uniform")
     )
-    input_stddev: float = option(1.0, "standard deviation of the noise input")
-    center_input: bool = option(False, "subtract each example's mean from the input")
-    normalize_input: bool = option(False, "centre the input and divide it by its L2 norm")
-    batch_center_backward_input: bool = option(
-        False, "subtract the batch mean from the backward path's input"
+    input_stddev: float = option(1.0, "standard deviation of the noise input", paper="noise σ")
+    center_input: bool = option(
+        False, "subtract each example's mean from the input", paper="BI FWMC"
     )
-    use_bias_forward: bool = option(False, "add the bias to the forward projection")
-    use_bias_backward: bool = option(False, "add the bias to the backward projection")
-    activation_forward: bool = option(False, "apply the activation to the forward projection")
-    activation_backward: bool = option(False, "apply the activation to the backward projection")
+    normalize_input: bool = option(
+        False, "centre the input and divide it by its L2 norm", paper="BI FWL2N"
+    )
+    batch_center_backward_input: bool = option(
+        False, "subtract the batch mean from the backward path's input", paper="BI BWMC"
+    )
+    use_bias_forward: bool = option(
+        False, "add the bias to the forward projection", paper="FO Bias"
+    )
+    use_bias_backward: bool = option(
+        False, "add the bias to the backward projection", paper="BO Bias"
+    )
+    activation_forward: bool = option(
+        False, "apply the activation to the forward projection", paper="FO ReLU"
+    )
+    activation_backward: bool = option(
+        False, "apply the activation to the backward projection", paper="BO ReLU"
+    )
     activation_fn_override: str | None = option(
         None, "activation of the projections in place of the layer's own", ACTIVATIONS
     )
     center_forward_output: bool = option(
-        False, "subtract each example's mean from the forward output"
+        False, "subtract each example's mean from the forward output", paper="FO FWMC"
     )
     normalize_forward_output: bool = option(
-        False, "centre the forward output and divide it by its L2 norm"
+        False, "centre the forward output and divide it by its L2 norm", paper="FO FWL2N"
     )
     batch_center_forward_output: bool = option(
-        False, "subtract the batch mean from the forward output"
+        False, "subtract the batch mean from the forward output", paper="FO BWMC"
     )
     center_backward_output: bool = option(
-        False, "subtract each example's mean from the backward output"
+        False, "subtract each example's mean from the backward output", paper="BO FWMC"
     )
     normalize_backward_output: bool = option(
-        False, "centre the backward output and divide it by its L2 norm"
+        False, "centre the backward output and divide it by its L2 norm", paper="BO FWL2N"
     )
 
     def __post_init__(self) -> None:

@@ -116,9 +116,11 @@ class Data:
     )
     image_size: int | None = option(None, "pixels a side to resize to", low=1, main=True)
     preprocessing: str | None = option(None, "of ImageNet's images", ("resnet", "inception"))
-    augment: bool | None = option(None, "crop and flip CIFAR's training images")
+    augment: bool | None = option(None, "crop and flip CIFAR's training images (default: yes)")
     max_bad_records: int | None = option(
-        None, "corrupt images that each process may leave out before it is an error", low=0
+        None,
+        "corrupt images that each process may leave out before it is an error (default: 0)",
+        low=0,
     )
     shuffle_buffer: int | None = option(
         None, "images of ImageNet that are shuffled at a time", low=1
@@ -150,8 +152,12 @@ class Model:
         None, "lambda of lambda/2 |W|^2 on forward kernels (default: the model's)", low=0, main=True
     )
     bn_trainable: bool | None = option(None, "train BatchNorm and its statistics")
-    bn_after_relu: bool | None = option(None, "BatchNorm after ReLU")
-    unbiased_variance: bool | None = option(None, "feed BatchNorm's moving variance with n/(n-1)")
+    bn_after_relu: bool | None = option(
+        None, "BatchNorm after ReLU instead of before it (default: no)"
+    )
+    unbiased_variance: bool | None = option(
+        None, "feed BatchNorm's moving variance with n/(n-1), as TensorFlow 1 (default: yes)"
+    )
     shortcut: str | None = option(None, "of ResNets for 32 pixels", ("identity", "projection"))
 
 

@@ -23,6 +23,17 @@ def _mean_sum(x):
     return x.mean(axis=0).sum()
 
 
+# The rules whose R is written here; others are compared with their own R (`measure`).
+WITH_EQUATIONS = (
+    "symmetric", "kolen_pollack", "product", "activation", "mirror", "information",
+)  # fmt: skip
+
+
+def has_equations(rule) -> bool:
+    """Whether R of a rule is written here."""
+    return rule.name in WITH_EQUATIONS or not rule.has_loss
+
+
 def alignment_loss(rule, linear, x, w, b, *, bias=None, activation="linear", noise=None, r=None):
     """R of one layer.
 

@@ -21,7 +21,7 @@ COEFFICIENTS = [
 
 
 def test_the_rules():
-    assert alignments.names() == (
+    assert set(alignments.names()) >= {
         "activation",
         "feedback",
         "information",
@@ -31,7 +31,8 @@ def test_the_rules():
         "product",
         "sign_symmetry",
         "symmetric",
-    )
+    }
+    assert list(alignments.names()) == sorted(alignments.names())
 
 
 def test_defaults_of_the_coefficients():
@@ -70,7 +71,7 @@ def test_every_option_has_help_and_no_default_changes_a_rule(variant):
     cls = type(rule(variant))
     for field in dataclasses.fields(cls):
         assert field.metadata["help"]
-        assert f"{field.name}:" in "".join(base.__doc__ or "" for base in cls.__mro__), field.name
+        assert field.name in "".join(base.__doc__ or "" for base in cls.__mro__), field.name
     assert cls() == alignments.get(cls.name)
 
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from neural_alignment.alignments import Alignment, ProjectionOptions
+from neural_alignment.alignments.projections import Projections
 from neural_alignment.layers import training_step
 from tests.alignments import reference, reference_maps
 
@@ -90,7 +92,7 @@ def map_at(site):
 
 
 def backward_kernel(site, values):
-    """B from the weights; for rules that derive it from W, as the layer gives it."""
+    """B from the weights; where no equation is written here, as the rule makes it."""
     own = values_at(site, values)
     mask = own.get("backward_mask", 1.0)
     if "backward_kernel_rq" in own:
@@ -98,10 +100,25 @@ def backward_kernel(site, values):
     if site.alignment.name == "product":
         turned = (own["backward_kernel_r"] * mask) @ own["backward_kernel_q"]
         return map_at(site).from_outputs_last(turned, own["kernel"].shape)
-    if site.alignment.name == "sign_symmetry":
-        with training_step(STEP, SEED):
-            return numpy(site.backward_kernel_value())
-    return own["backward_kernel"] * mask
+    if type(site.alignment).backward_kernel is Alignment.backward_kernel:
+        return own["backward_kernel"] * mask
+    return numpy(backward_kernel_of_its_own(site, own))
+
+
+def backward_kernel_of_its_own(site, own):
+    """B as the rule itself makes it, in float64."""
+    tensors = {name: tf.constant(value, "float64") for name, value in own.items()}
+    return site.alignment.backward_kernel(
+        tensors["kernel"], tensors, noise_seed(site), linear=site.linear
+    )
+
+
+def noise_seed(site):
+    """The seed of the step's draws at a site; None is none."""
+    if not site.alignment.is_random:
+        return None
+    with training_step(STEP, SEED):
+        return site.noise_seed(training=False)
 
 
 def projections(layer, x, values) -> list:
@@ -134,8 +151,7 @@ def noise(site, shape):
     distribution = getattr(site.alignment, "input_distribution", None)
     if distribution is None:
         return None
-    with training_step(STEP, SEED):
-        seed = site.noise_seed(training=False)
+    seed = noise_seed(site)
     words = shape if distribution == "uniform" else (2, (np.prod(shape) + 1) // 2)
     bits = tf.random.stateless_uniform(
         words, seed, minval=None, maxval=None, dtype="uint32", alg="philox"
@@ -151,10 +167,16 @@ def bias_for_outputs(layer, values):
 
 
 def reference_loss(layer, x, values):
-    """R of the layer at other weights, in float64; inputs of its sites are those at its own."""
+    """R of the layer at other weights, in float64; inputs of its sites are those at its own.
+
+    From the equations where they are written here; the R of a rule that has none is its own.
+    """
     total = 0.0
     for site, (at, _) in zip(layer.sites, projections(layer, x, weights(layer)), strict=True):
         own = values_at(site, values)
+        if not reference.has_equations(layer.alignment):
+            total += loss_of_its_own(site, at, own, values)
+            continue
         factor = own.get("backward_kernel_rq")
         if "backward_kernel_r" in own:
             factor = own["backward_kernel_r"] * own.get("backward_mask", 1.0)
@@ -170,3 +192,25 @@ def reference_loss(layer, x, values):
             r=factor,
         )
     return total
+
+
+def loss_of_its_own(site, at, own, values):
+    """R as the rule's own primitives have it, in float64; `R` itself is made in float32."""
+    rule, tensors = site.alignment, {n: tf.constant(v, "float64") for n, v in own.items()}
+    bias = bias_for_outputs(site.layer, values) if site.place.ends else None
+    p = Projections(
+        rule if isinstance(rule, ProjectionOptions) else ProjectionOptions(),
+        linear=site.linear,
+        inputs=tf.constant(at, "float64"),
+        forward_kernel=tensors["kernel"],
+        backward_kernel=tf.constant(backward_kernel(site, values), "float64"),
+        bias=None if bias is None else tf.constant(bias, "float64"),
+        activation=site.activation,
+        seed=noise_seed(site),
+    )
+    coefficients = {n: getattr(rule, f"{n}_coef") for n in rule.primitives(p, tensors)}
+    return sum(
+        float(coefficients[name]) * float(value())
+        for name, value in rule.primitives(p, tensors).items()
+        if coefficients[name] != 0.0
+    )

@@ -1,7 +1,5 @@
 """The preset files: valid, complete, and with the papers' numbers."""
 
-import pathlib
-import re
 import subprocess
 import sys
 
@@ -161,11 +159,6 @@ def test_file(name):
     for flag in ("--workdir", "--data_dir", "--seed", "--preset", "--flagfile"):
         assert flag not in given
     assert max(map(len, text.splitlines())) <= 100
-
-
-def test_the_docs_list_every_preset():
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "presets.md").read_text()
-    assert set(NAMES) <= set(re.findall(r"`(\w+)`", page))
 
 
 def test_flags_after_a_preset_win_and_those_before_it_do_not():
