@@ -30,9 +30,7 @@ from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
 from neural_alignment.search.trial import Interrupted
 
-# All that a training job imports; none of it starts TensorFlow's runtime, which does not survive a
-# fork.
-_PRELOADED = ("neural_alignment.training.job",)
+_PRELOADED = ("neural_alignment.cli.preload",)
 _PROGRAM = Program(
     usage="usage: python scripts/search.py --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
     "       python scripts/search.py report DIR",

@@ -111,10 +111,11 @@ class ForkServer:
         code = self._server.wait()
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        said = f": {lines[-1]}" if lines else ""
+        said = f": {lines[-1].rstrip('.')}" if lines else ""
         raise RuntimeError(
-            f"The server that starts the trials ended with exit code {code}{said} (see "
-            f"{self._log}). Mend that and start the same search again, or give --nopreload."
+            f"The process that trials are forked from ended with exit code {code}{said}. What it "
+            f"printed is in {self._log}. Mend that and start the same search again"
+            f"{'.' if code > 0 else ', with --nopreload if this goes on.'}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a script needs of its process, and what a run sets itself: Keras's file, back end, devices."""
+"""What a script needs of its process, and what a run sets itself: Keras's file, devices."""
 
 import json
 import os
