@@ -12,7 +12,7 @@ import numpy as np
 
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import ARCHIVES, SETS, described
-from neural_alignment.messages import told
+from neural_alignment.messages import one_line, told
 
 NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
@@ -71,10 +71,18 @@ def prepared_builder(
     Raises:
         FileNotFoundError: the set is not in the folder, and download is False.
         ConnectionError: download, and the set's server cannot be reached, or does not deliver it.
+        ImportError: TensorFlow is not installed.
         ValueError: what is in the folder is damaged.
     """
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"Expected the data set {name!r}: {others}prepared by TensorFlow Datasets, which needs "
+            f"TensorFlow. Received: {one_line(error)}. Install it, or give a folder with the set's "
+            "files."
+        ) from error
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)

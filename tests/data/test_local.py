@@ -7,6 +7,8 @@ import logging
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -465,6 +467,29 @@ def test_an_archive_that_is_not_unpacked(name, archive, tmp_path):
         data.get(name, data_dir=str(tmp_path))
     write_cifar(name, tmp_path, "binary", cifar_arrays(name))
     same(data.get(name, data_dir=str(tmp_path)), cifar_arrays(name))
+
+
+def test_files_need_no_tensorflow(tmp_path):
+    write_idx(tmp_path / "mnist", arrays())
+    code = f"""
+import sys
+sys.modules["tensorflow"] = None
+from neural_alignment import data
+print(data.get("mnist", data_dir={str(tmp_path)!r}).train_images.shape)
+try:
+    data.get("cifar10", data_dir={str(tmp_path)!r})
+except ImportError as error:
+    print(error)
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    pytest.importorskip("jax")
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    shape, message = result.stdout.splitlines()
+    assert shape == "(30, 28, 28, 1)"
+    assert "data_batch_1.bin" in message and "needs TensorFlow" in message
 
 
 def test_a_folder_is_a_path_or_a_text(tmp_path):
