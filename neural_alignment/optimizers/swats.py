@@ -81,8 +81,9 @@ class SWATS(Adam):
         """Updates one variable."""
         gradient = ops.cast(backend.read(gradient), variable.dtype)
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        phase, rate = self.phases[index], self.lambdas[index]
+        slots = [self._momentums, self._velocities, self.phases, self.lambdas]
+        slots = [of_all[index] for of_all in slots]
+        momentum, velocity, phase, rate = map(backend.read, slots)
         in_adam = ops.equal(phase, 0.0)
 
         # The first moment, and after the switch SGD's momentum: never needed together.
@@ -104,10 +105,14 @@ class SWATS(Adam):
 
         sgd_rate = ops.cast((1.0 - self.beta_1) * rate, variable.dtype)
         self.assign_sub(variable, ops.where(in_adam, p, sgd_rate * m))
-        self.assign(momentum, ops.where(switch, ops.zeros_like(m), m))
-        self.assign(velocity, ops.where(in_adam, v, velocity))
-        self.assign(rate, ops.where(switch, corrected, ops.where(counts, averaged, rate)))
-        self.assign(phase, ops.where(switch, 1.0, phase))
+        updated = (
+            ops.where(switch, ops.zeros_like(m), m),
+            ops.where(in_adam, v, velocity),
+            ops.where(switch, 1.0, phase),
+            ops.where(switch, corrected, ops.where(counts, averaged, rate)),
+        )
+        for slot, value in zip(slots, updated, strict=True):
+            self.assign(slot, value)
 
 
 @keras.saving.register_keras_serializable("neural_alignment")

@@ -2,17 +2,16 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from neural_alignment import optimizers
 
 
 class Recorded(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, rates):
-        self.rates = tf.constant(rates)
+        self.rates = keras.ops.convert_to_tensor(rates)
 
     def __call__(self, step):
-        return self.rates[tf.cast(tf.convert_to_tensor(step), tf.int32)]
+        return keras.ops.take(self.rates, keras.ops.cast(step, "int32"))
 
 
 def run(case, inputs, golden):
@@ -20,22 +19,34 @@ def run(case, inputs, golden):
     optimizer = _optimizer(case, inputs)
     optimizer.build([variable])
 
-    @tf.function
-    def step(gradient):
-        optimizer.apply([gradient], [variable])
-
+    step = _step(optimizer, variable)
     has_phase = isinstance(optimizer, optimizers.SWATS)
     values, phases, rates = [inputs["w0"]], [], []
     for gradient in inputs["grads"]:
-        step(tf.constant(gradient))
-        values.append(variable.numpy())
+        step(keras.ops.convert_to_tensor(gradient))
+        values.append(_value(variable))
         if has_phase:
-            phases.append(np.full(variable.shape, optimizer.phases[0].numpy()))
-            rates.append(np.full(variable.shape, optimizer.lambdas[0].numpy()))
+            phases.append(np.full(variable.shape, _value(optimizer.phases[0])))
+            rates.append(np.full(variable.shape, _value(optimizer.lambdas[0])))
     outputs = {"w": np.stack(values)}
     if has_phase:
         outputs |= {"phase": np.stack(phases), "Lambda": np.stack(rates)}
     return outputs
+
+
+def _value(variable):
+    return keras.ops.convert_to_numpy(variable).copy()
+
+
+def _step(optimizer, variable):
+    def step(gradient):
+        optimizer.apply([gradient], [variable])
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(step)
+    return step
 
 
 def _optimizer(case, inputs):

@@ -1,5 +1,6 @@
 """Golden cases of learning rates, coefficients and loss rates."""
 
+import keras
 import numpy as np
 
 from neural_alignment.optimizers import rate_scheduler
@@ -15,7 +16,7 @@ def run(case, inputs, golden):
 def _values(schedule, steps):
     if isinstance(schedule, list):
         return np.stack([_values(one, steps) for one in schedule], axis=-1)
-    return np.array([schedule(int(step)) for step in steps])
+    return np.array([keras.ops.convert_to_numpy(schedule(int(step))) for step in steps])
 
 
 def _learning_rate(
