@@ -35,7 +35,8 @@ def align(
             into.
         alignment: a rule's name, its config, an `Alignment`.
         skip: layers that stay as they are, with the rule that they have: names, classes, layers, a
-            function from a layer to a bool, or an iterable of these.
+            function from a layer with a kernel, or one that holds such, to a bool, or an iterable
+            of these.
         rest: what becomes of layers with a kernel of a class that has no version here: "error", or
             "backprop", which copies them as they are.
         summary: whether to print the `conversion_report`.
@@ -58,8 +59,10 @@ def align(
         _refuse_without_version(model, skipped)
 
     def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-        cls = None if skipped(layer) else table.version_of(layer)
-        return cls and from_config(layer, cls, alignment=alignments.serialize(rule))
+        cls = table.version_of(layer)
+        if cls is None or skipped(layer):
+            return None
+        return from_config(layer, cls, alignment=alignments.serialize(rule))
 
     copy = _copy(model, with_rule, skipped)
     if summary:
@@ -146,9 +149,7 @@ def _refuse_without_version(
 ) -> None:
     told = []
     for layer in parts.leaves(model, skipped):
-        if skipped(layer) or table.version_of(layer) is not None:
-            continue
-        found = [part for part in kernels_in(layer, skipped)]
+        found = [] if table.version_of(layer) is not None else kernels_in(layer, skipped)
         if found:
             inner = "" if found[0] is layer else f" that holds {parts.described(found[0])}"
             told.append(parts.described(layer) + inner)

@@ -21,14 +21,11 @@ def kernels_in(
     Returns:
         Layers, each once, in the order of `layer`.
     """
-    if skipped(layer):
-        return []
     found = [layer] if has_kernel(layer) else []
-    if table.class_with_rule(type(layer)) is not None:  # attention holds its own EinsumDense
-        return found
-    for part in keras_private.sublayers(layer):
-        found += [inner for inner in kernels_in(part, skipped) if inner not in found]
-    return found
+    if table.class_with_rule(type(layer)) is None:  # attention's EinsumDense are its own
+        for part in keras_private.sublayers(layer):
+            found += [inner for inner in kernels_in(part, skipped) if inner not in found]
+    return [] if found and skipped(layer) else found
 
 
 def has_kernel(layer: keras.layers.Layer) -> bool:

@@ -134,8 +134,15 @@ class Weights:
             ValueError: a weight that does not hold what it was given.
         """
         for layer, copy in self._matched.values():
-            if id(layer) not in self._converted:
+            if id(layer) in self._converted:
+                continue
+            try:
                 _copy_state(layer, copy)
+            except Exception as error:
+                raise ValueError(
+                    "Expected layers that load what they save. Received: "
+                    f"{parts.described(layer)}, where it fails: {error}"
+                ) from error
         for variable, partner in self._partners.values():
             value = _array(variable)
             partner.assign(value)

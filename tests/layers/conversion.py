@@ -229,7 +229,8 @@ def policies():
     inputs = keras.Input((6,))
     h = K.Dense(5, dtype="mixed_float16", kernel_regularizer="l2")(inputs)
     h = K.Dense(4, dtype="mixed_bfloat16", bias_constraint="non_neg")(h)
-    return keras.Model(inputs, K.Dense(2, dtype="float64", activity_regularizer="l1")(h))
+    h = K.Dense(4, activity_regularizer="l1")(h)
+    return keras.Model(inputs, K.Dense(2, dtype="float64")(h))
 
 
 def noise():

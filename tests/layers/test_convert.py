@@ -187,6 +187,7 @@ def _tower(*, inner):
         (["own", K.LSTM, K.TimeDistributed], ["deep", "head"]),
         (["own", K.LSTM, "dense"], ["deep", "head"]),
         (K.Layer, []),
+        (lambda layer: not isinstance(layer, K.TimeDistributed) and layer.trainable, []),
         (["own", K.LSTMCell, K.Embedding], ["dense", "deep", "head"]),
     ],
     ids=[

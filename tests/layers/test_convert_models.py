@@ -38,7 +38,12 @@ def facts(model):
     """What a conversion must not touch."""
     compiled = model.compiled and (model.optimizer, model.loss)
     flags = [weight.trainable for weight in model.weights]
-    return origins.values(model), flags, compiled, [id(loss) for loss in model.losses]
+    return (
+        origins.values(model),
+        flags,
+        compiled,
+        [keras.ops.convert_to_numpy(loss).tolist() for loss in model.losses],
+    )
 
 
 def described(model):

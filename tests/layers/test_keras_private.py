@@ -1,5 +1,7 @@
 """What conversion needs of Keras's private attributes is still there, and does what it is for."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ def test_sublayers_are_those_a_layer_holds_itself():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, K.Dense(2)(inner(inputs)))
     model.beside = K.Dense(1)
-    assert keras_private.sublayers(model) == [*model.layers, model.beside]
+    assert keras_private.sublayers(model)[: len(model.layers)] == model.layers
     assert model.beside not in model.layers
+    newer = keras_private.sublayers(model)[len(model.layers) :]
+    assert newer in ([model.beside], [])  # Keras 3.8 does not count its weights as the model's
     assert keras_private.sublayers(inner)[1:] == inner.layers
     assert isinstance(keras_private.sublayers(inner)[0], K.InputLayer)
 
@@ -76,12 +80,12 @@ def test_a_remat_mode_is_copied():
 
 
 def test_lambdas_in_configs_are_allowed_inside_only():
-    layer = K.Lambda(lambda x: x + 1)
+    with warnings.catch_warnings(action="ignore"):  # of the lambda
+        config = keras.saving.serialize_keras_object(lambda x: x + 1)
     with keras_private.unsafe_deserialization():
-        copy = K.Lambda.from_config(layer.get_config())
-    assert copy.function(1) == 2
+        assert keras.saving.deserialize_keras_object(config)(1) == 2
     with pytest.raises(ValueError, match="lambda"):
-        K.Lambda.from_config(layer.get_config())
+        keras.saving.deserialize_keras_object(config)
 
 
 def test_losses_of_the_last_call_are_put_back():
