@@ -26,7 +26,7 @@ class MovingAverage(Alignment):
         ValueError: tau out of range.
     """
 
-    tau: float = option(0.1, "fraction of the way to the forward kernel that B goes in a step")
+    tau: float = option(0.5, "fraction of the way to the forward kernel that B goes in a step")
 
     trains_backward_kernel: ClassVar[bool] = False
     backward: ClassVar[str] = "a variable that goes a fraction tau of the way to W at every step"
