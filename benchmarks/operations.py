@@ -7,8 +7,6 @@ import dataclasses
 import re
 from typing import Any
 
-from tensorflow.python.eager import context  # no public name gives the optimized graph
-
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
@@ -33,6 +31,8 @@ def count_graph(step: Any, *arguments: Any) -> Counts:
     Returns:
         The counts.
     """
+    from tensorflow.python.eager import context  # no public name gives the optimized graph
+
     step.get_concrete_function(*arguments)  # so that the call below records nothing but itself
     eager = context.context()
     eager.enable_graph_collection()
@@ -68,7 +68,25 @@ def count_xla(step: Any, *arguments: Any) -> Counts:
     Returns:
         The counts.
     """
-    hlo = step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
+    return _in_hlo(step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo"))
+
+
+def count_jax(step: Any, *arguments: Any) -> Counts:
+    """Counts in the HLO that XLA compiles of a JAX function.
+
+    Args:
+        step: a function of arrays. It is not called.
+        arguments: of the step.
+
+    Returns:
+        The counts.
+    """
+    import jax
+
+    return _in_hlo(jax.jit(step).lower(*arguments).compile().as_text())
+
+
+def _in_hlo(hlo: str) -> Counts:
     found = collections.Counter(_HLO.findall(hlo))
     library = collections.Counter(name.lower() for name in _HLO_LIBRARY.findall(hlo))
     return Counts(

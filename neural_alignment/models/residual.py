@@ -83,7 +83,8 @@ def architecture(depth: int) -> tuple[Branch, tuple[tuple[int, int], ...]]:
 class Parts:
     """Makes the layers of a residual network, with its settings.
 
-    A layer is named by where it sits, `block_group2_0.conv1`: Keras takes no "/" in a name.
+    A layer is named by where it sits, `block_group2_0_conv1`: Keras takes no "/" in a name, and
+    PyTorch no ".".
 
     Args:
         alignment: the rule of every convolution and of the head.
@@ -116,7 +117,7 @@ class Parts:
         if spec.strides > 1 and spec.window > 1:
             before = (spec.window - 1) // 2
             margin = (before, spec.window - 1 - before)
-            x = keras.layers.ZeroPadding2D((margin, margin), name=f"{site}.padding")(x)
+            x = keras.layers.ZeroPadding2D((margin, margin), name=f"{site}_padding")(x)
         return Conv2D(
             spec.filters,
             spec.window,
@@ -147,12 +148,12 @@ class Parts:
             gamma_initializer="zeros" if zero_gamma else "ones",
             unbiased_variance=self.unbiased_variance,
             frozen=not self.bn_trainable,
-            name=f"{site}.batch_normalization",
+            name=f"{site}_batch_normalization",
         )(x)
 
     def relu(self, x: Tensor, site: str) -> Tensor:
         """`max(x, 0)`."""
-        return keras.layers.ReLU(name=f"{site}.relu")(x)
+        return keras.layers.ReLU(name=f"{site}_relu")(x)
 
     def head(self, x: Tensor, num_classes: int, kernel_initializer: Any) -> Tensor:
         """Global average pooling and the Dense layer that makes the logits.

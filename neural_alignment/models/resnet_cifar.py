@@ -119,5 +119,5 @@ class _CifarBlocks(PostActivation):
             return x
         if self.projection:
             return PostActivation.shortcut(self, x, site, spec)
-        name = f"{site.rpartition('.')[0]}.shortcut"
+        name = f"{site.rpartition('_')[0]}_shortcut"
         return IdentityShortcut(spec.filters, spec.strides, name=name)(x)

@@ -103,9 +103,9 @@ class PostActivation(Parts):
         *inner, last = self.branch(width, strides)
         shortcut = x
         if projects:
-            shortcut = self.shortcut(x, f"{site}.conv0", Convolution(last.filters, 1, strides))
+            shortcut = self.shortcut(x, f"{site}_conv0", Convolution(last.filters, 1, strides))
         for i, spec in enumerate(inner, start=1):
-            x = self.unit(x, f"{site}.conv{i}", spec)
-        name = f"{site}.conv{len(inner) + 1}"
+            x = self.unit(x, f"{site}_conv{i}", spec)
+        name = f"{site}_conv{len(inner) + 1}"
         x = self.normalization(self.convolution(x, name, last), name, self.zero_gamma)
-        return self.relu(keras.layers.Add(name=f"{site}.add")([x, shortcut]), site)
+        return self.relu(keras.layers.Add(name=f"{site}_add")([x, shortcut]), site)

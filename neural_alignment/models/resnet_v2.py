@@ -87,12 +87,12 @@ class PreActivation(Parts):
         """`shortcut(x) + F(relu(bn(x)))`."""
         *inner, last = self.branch(width, strides)
         shortcut = x
-        x = self.activated(x, f"{site}.bn0")
+        x = self.activated(x, f"{site}_bn0")
         if projects:
             spec = Convolution(last.filters, 1, strides)
-            shortcut = self.convolution(x, f"{site}.conv0", spec)
+            shortcut = self.convolution(x, f"{site}_conv0", spec)
         for i, spec in enumerate(inner, start=1):
-            name = f"{site}.conv{i}"
+            name = f"{site}_conv{i}"
             x = self.activated(self.convolution(x, name, spec, relu_follows=True), name)
-        x = self.convolution(x, f"{site}.conv{len(inner) + 1}", last)
-        return keras.layers.Add(name=f"{site}.add")([x, shortcut])
+        x = self.convolution(x, f"{site}_conv{len(inner) + 1}", last)
+        return keras.layers.Add(name=f"{site}_add")([x, shortcut])

@@ -204,6 +204,10 @@ def assign(prefix: str, variables: Mapping[str, Any], within: str = "") -> None:
     reader = _reader(prefix)
     shapes = reader.get_variable_to_shape_map()
     saved = {name for name in shapes if name.startswith(within)}
+    of_0_1 = {name.replace(".", "_"): name for name in saved}
+    if saved != set(variables) == set(of_0_1):
+        # Version 0.1 had dots in the names of ResNets' layers, which PyTorch does not take.
+        variables = {of_0_1[name]: variable for name, variable in variables.items()}
     problems = [f"it lacks {name}" for name in sorted(set(variables) - saved)]
     problems += [f"it has {name} too many" for name in sorted(saved - set(variables))]
     problems += [

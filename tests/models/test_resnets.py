@@ -66,7 +66,7 @@ def test_parameters_and_names(name, parameters):
     assert len(set(names)) == len(names)
     assert len({variable.path for variable in model.variables}) == len(model.variables)
     # The depth counts the convolutions on the longest path, and the head.
-    on_path = [la for la in weighted(model) if not la.name.endswith(".conv0")]
+    on_path = [la for la in weighted(model) if not la.name.endswith("_conv0")]
     assert len(on_path) == int(name.removeprefix("resnet").removesuffix("_v2"))
 
 
@@ -101,7 +101,7 @@ def test_relu_is_the_rules_activation_where_normalisation_and_relu_follow(name, 
     model = unfilled(name, alignment="mirror")
     got = set(with_relu(model))
     sites = {la.name.rpartition(".")[0] for la in weighted(model) if "." in la.name}
-    expected = {f"{site}.conv{i + 1}" for site in sites for i in range(inner)}
+    expected = {f"{site}_conv{i + 1}" for site in sites for i in range(inner)}
     assert got == expected | ({"conv0"} if stem else set())
 
 
@@ -120,7 +120,7 @@ def test_layers_of_one_shape_start_apart(name):
 
 def test_initial_scale():
     model = small("resnet18", num_classes=1000)
-    kernel = model.get_layer("block_group4_1.conv2").kernel.numpy()
+    kernel = model.get_layer("block_group4_1_conv2").kernel.numpy()
     assert np.std(kernel) == pytest.approx(np.sqrt(1 / (9 * 512)), rel=0.01)
     assert np.abs(kernel).max() < 3 * np.std(kernel)
     assert np.std(model.get_layer("dense").kernel.numpy()) == pytest.approx(0.01, rel=0.01)
@@ -137,7 +137,7 @@ def zero_gammas(model):
 
 def test_only_a_v1_blocks_last_normalisation_starts_at_zero():
     blocks = [f"block_group{group}_{i}" for group in (1, 2, 3, 4) for i in (0, 1)]
-    assert zero_gammas(shared("resnet18")) == {f"{block}.conv2" for block in blocks}
+    assert zero_gammas(shared("resnet18")) == {f"{block}_conv2" for block in blocks}
     assert {name.rpartition(".")[2] for name in zero_gammas(shared("resnet50"))} == {"conv3"}
     assert len(zero_gammas(shared("resnet50"))) == 16
     assert zero_gammas(shared("resnet18_v2")) == zero_gammas(shared("resnet20")) == set()
@@ -174,26 +174,26 @@ def test_strides_are_padded_by_the_window_alone(name):
 @pytest.mark.parametrize("after", [False, True])
 def test_order_of_normalisation_and_relu(after):
     model = shared("resnet18", bn_after_relu=after)
-    for site in ("conv0", "block_group1_0.conv1", "block_group4_1.conv1"):
+    for site in ("conv0", "block_group1_0_conv1", "block_group4_1_conv1"):
         parts = [model.get_layer(f"{site}.{part}") for part in ("batch_normalization", "relu")]
         first, second = reversed(parts) if after else parts
         assert first.input is model.get_layer(site).output
         assert second.input is first.output
     # The normalisations that no ReLU follows keep their place before the sum.
-    for site in ("block_group1_0.conv0", "block_group1_0.conv2"):
-        norm = model.get_layer(f"{site}.batch_normalization")
+    for site in ("block_group1_0_conv0", "block_group1_0_conv2"):
+        norm = model.get_layer(f"{site}_batch_normalization")
         assert norm.input is model.get_layer(site).output
-        assert any(norm.output is x for x in model.get_layer("block_group1_0.add").input)
+        assert any(norm.output is x for x in model.get_layer("block_group1_0_add").input)
     assert count(model.trainable_variables) == count(shared("resnet18").trainable_variables)
 
 
 def test_v2_normalises_before_it_convolves():
     model = shared("resnet18_v2")
-    relu = model.get_layer("block_group2_0.bn0.relu").output
-    assert model.get_layer("block_group2_0.conv0").input is relu
-    assert model.get_layer("block_group2_0.conv1.padding").input is relu
-    outputs = [model.get_layer(f"block_group2_0.conv{i}").output for i in (0, 2)]
-    added = model.get_layer("block_group2_0.add").input
+    relu = model.get_layer("block_group2_0_bn0_relu").output
+    assert model.get_layer("block_group2_0_conv0").input is relu
+    assert model.get_layer("block_group2_0_conv1_padding").input is relu
+    outputs = [model.get_layer(f"block_group2_0_conv{i}").output for i in (0, 2)]
+    added = model.get_layer("block_group2_0_add").input
     assert all(any(x is out for x in added) for out in outputs)
     assert model.get_layer("pool").input is model.get_layer("bnl4.relu").output
 
@@ -261,7 +261,7 @@ def test_a_layers_loss_bears_its_name():
 def test_identity_and_projection_shortcuts():
     identity, projection = (shared("resnet20", shortcut=s) for s in ("identity", "projection"))
     x = np.arange(2 * 4 * 6 * 16, dtype="float32").reshape(2, 4, 6, 16)
-    out = np.array(identity.get_layer("block_group2_0.shortcut")(x))
+    out = np.array(identity.get_layer("block_group2_0_shortcut")(x))
     assert out.shape == (2, 2, 3, 32)
     np.testing.assert_array_equal(out[..., 8:24], x[:, ::2, ::2])
     assert not out[..., :8].any()

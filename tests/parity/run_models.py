@@ -53,7 +53,7 @@ def _build(case, alignment):
 
 def _original_name(case, name):
     """The original's name of a layer of ours."""
-    name = name.replace(".", "/")
+    name = re.sub(r"^(block_group\d_\d+)_|_(?=batch_normalization$)", r"\1/", name)
     return name.replace("block_group", "block_layer") if case["kwargs"].get("use_v2") else name
 
 

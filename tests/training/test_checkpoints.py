@@ -165,6 +165,17 @@ def test_names_and_shapes_must_match(saved):
         assert not lacking[name].numpy().any()
 
 
+def test_dots_in_the_names_of_version_0_1(tmp_path):
+    old, value = "model/block_group1_0.conv1.batch_normalization/gamma", np.ones(3, "float32")
+    made = Checkpoints(str(tmp_path / "checkpoints"))
+    made.save(5, {old: value})
+    variable = tf.Variable(tf.zeros(3))
+    made.restore(5, {old.replace(".", "_"): variable})
+    np.testing.assert_array_equal(variable.numpy(), value)
+    with pytest.raises(CheckpointError, match="it lacks model/other/gamma"):
+        made.restore(5, {"model/other/gamma": variable})
+
+
 def test_find(saved, tmp_path):
     for path in (str(tmp_path), saved.folder, saved.prefix(7), f"{saved.prefix(7)}.index"):
         assert checkpoints.find(path) == saved.prefix(7)

@@ -1,0 +1,74 @@
+"""A step compiled by JAX runs the operations that TensorFlow's runs (tests/test_cost.py)."""
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import operations
+from neural_alignment import alignments, layers
+
+pytestmark = [
+    pytest.mark.backend,
+    pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts what JAX compiles"),
+]
+
+CONV_LAYERS, DENSE_LAYERS = 2, 1
+NOISE = {"input_distribution": "normal"}
+CASES = [
+    *({"name": name} for name in alignments.names()),
+    *(
+        {"name": name, **NOISE}
+        for name in alignments.names()
+        if "input_distribution" in alignments.rule(name).option_names()
+    ),
+    {"name": "product", "factored": False},
+]
+
+
+def _counts(alignment):
+    inputs = keras.Input((8, 8, 3))
+    x = inputs
+    for filters, strides in ((4, 1), (6, 2)):
+        x = layers.Conv2D(
+            filters, 3, strides=strides, padding="same", activation="relu", alignment=alignment
+        )(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(10, alignment=alignment)(x))
+    return operations.count_jax(_step(model), *_arguments(model))
+
+
+def _arguments(model):
+    trainable = [variable.value for variable in model.trainable_variables]
+    return trainable, np.zeros((2, 8, 8, 3), "float32"), np.zeros((2,), "int32")
+
+
+def _step(model):
+    import jax
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def total(trainable, images, labels):
+        bound = list(zip(model.trainable_variables, trainable, strict=True))
+        with keras.StatelessScope(state_mapping=bound), layers.training_step(0) as active:
+            value = loss(labels, model(images, training=True))
+        return sum((one for _, one in active.losses), value)
+
+    return jax.value_and_grad(total)
+
+
+def test_stock_is_counted_right():
+    # Output and dW of every layer, dx of every layer but the first.
+    assert _counts(None) == operations.Counts(3 * CONV_LAYERS - 1, 3 * DENSE_LAYERS)
+
+
+@pytest.mark.parametrize("config", CASES, ids=lambda config: "-".join(map(str, config.values())))
+def test_a_rule_runs_its_floor(config):
+    rule, counts = alignments.get(config), _counts(config)
+    stock = operations.Counts(3 * CONV_LAYERS - 1, 3 * DENSE_LAYERS)
+    assert counts.convolutions == stock.convolutions + rule.extra_operations * CONV_LAYERS
+    matmuls = stock.matmuls + rule.extra_operations * DENSE_LAYERS
+    if rule.name == "product" and not rule.factored:
+        matmuls += CONV_LAYERS + 2 * DENSE_LAYERS
+    elif rule.name == "product":
+        matmuls += 2 * (CONV_LAYERS + DENSE_LAYERS) - 1
+    assert counts.matmuls == matmuls
