@@ -428,7 +428,8 @@ class ProjectionAlignment(ProjectionOptions, LayerwiseAlignment):
         if not self.average_positions:
             return primitive
         # At least one position, or a mask has left out everything and the primitive is 0.
-        return primitive / keras.ops.maximum(p.positions, 1e-6)
+        positions = keras.ops.cast(p.positions, primitive.dtype)
+        return primitive / keras.ops.maximum(positions, 1e-6)
 
     @property
     def is_random(self) -> bool:

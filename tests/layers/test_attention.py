@@ -26,7 +26,7 @@ CASES = {
 }
 # One of each kind: R of the kernels, R of projections, tied, derived from W. All of them go through
 # the layers inside in test_conformance and test_gradients.
-SOME_RULES = ("symmetric", "mirror", "product", "sign_symmetry")
+SOME_RULES = ("symmetric", "activation", "product", "sign_symmetry")
 EVERY_CASE = pytest.mark.parametrize("name", CASES)
 SHAPE = (2, 5, 6)
 SITES = ["query", "key", "value", "attention_output"]

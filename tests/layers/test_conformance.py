@@ -166,7 +166,7 @@ def test_dtype_policies(name, policy):
             # Relative to the sum of the terms' sizes, as they may cancel.
             scale = sum(np.abs(numpy(w)).sum() for w in full.weights if w.dtype == "float32")
             error = abs(float(found.loss) - float(expected.loss))
-            assert error < tolerance * (abs(float(expected.loss)) + 1e-3 * scale), variant
+            assert error < tolerance * (abs(float(expected.loss)) + 4e-3 * scale), variant
             assert np.isfinite(found.loss)
 
 
@@ -353,7 +353,9 @@ def test_fit_adds_the_loss_that_the_step_collects(name):
     collected = {path: float(loss) for path, loss in active.losses}
     by_layer = {layer.path: float(layer.losses[0]) for layer in made if layer.losses}
     for path, value in by_layer.items():
-        if path not in noisy:
+        if path not in collected:  # of a rule that moves its variables itself
+            assert value == 0.0
+        elif path not in noisy:
             np.testing.assert_allclose(collected[path], value, rtol=1e-6)
     model(x, training=False)
     assert not model.losses
