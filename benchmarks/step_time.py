@@ -18,19 +18,21 @@ from absl import app, flags
 
 from neural_alignment import alignments
 
+_PROJECTING = tuple(
+    name
+    for name in alignments.names()
+    if "input_distribution" in alignments.rule(name).option_names()
+)
 # Name in the table to the rule's config; "backprop" is this package's layers without a rule.
 RULES: dict[str, dict[str, Any] | None] = {
     "backprop": None,
-    **{name: {"name": name} for name in alignments.names()},
+    **{name: {"name": name} for name in alignments.names() if name not in _PROJECTING},
+    **{name: {"name": name, "input_distribution": None} for name in _PROJECTING},
     "kolen_pollack": {"name": "kolen_pollack", "update_forward": True},
     "sign_symmetry_batch": {"name": "sign_symmetry", "magnitude": "batch_random"},
     "sign_symmetry_fixed": {"name": "sign_symmetry", "magnitude": "fixed_random"},
     "product_orthogonal": {"name": "product", "feedback": "orthogonal"},
-    **{
-        f"{name}_noise": {"name": name, "input_distribution": "normal"}
-        for name in alignments.names()
-        if "input_distribution" in alignments.rule(name).option_names()
-    },
+    **{f"{name}_noise": {"name": name, "input_distribution": "normal"} for name in _PROJECTING},
 }
 # Batch size, steps in one measurement, and measurements: a few minutes for all the rules.
 MODELS = {"resnet20": (64, 1, 21), "mlp": (64, 20, 21), "resnet18": (16, 1, 9)}

@@ -7,15 +7,15 @@ import tensorflow as tf
 from benchmarks import networks, operations, steps
 from neural_alignment import alignments, layers
 
-NOISE = {"input_distribution": "normal"}
-# Every rule as it is, with noise where it has it, and what is made in another way.
+PROJECTING = tuple(
+    name
+    for name in alignments.names()
+    if "input_distribution" in alignments.rule(name).option_names()
+)
+# Every rule: on the layer's input and on noise where it can, and what is made in another way.
 CASES = [
-    *({"name": name} for name in alignments.names()),
-    *(
-        {"name": name, **NOISE}
-        for name in alignments.names()
-        if "input_distribution" in alignments.rule(name).option_names()
-    ),
+    *({"name": name} for name in alignments.names() if name not in PROJECTING),
+    *({"name": name, "input_distribution": x} for name in PROJECTING for x in (None, "normal")),
     {"name": "sign_symmetry", "magnitude": "batch_random"},
     {"name": "sign_symmetry", "magnitude": "fixed_random"},
     {"name": "product", "feedback": "orthogonal"},
@@ -82,7 +82,8 @@ def test_the_floor_is_the_count_in_multiplications():
     network = networks.NETWORKS["resnet20"]
     floors = {
         (name, noise): networks.floor(
-            network.build({"name": name, **(NOISE if noise else {})}), batch=64
+            network.build({"name": name, "input_distribution": "normal" if noise else None}),
+            batch=64,
         )
         for name in ("mirror", "activation")
         for noise in (False, True)

@@ -23,7 +23,7 @@ def _rows(table):
 
 
 def test_rules_are_compared_with_stock():
-    rules = {"feedback": {"name": "feedback"}, "mirror": {"name": "mirror"}}
+    rules = {name: step_time.RULES[name] for name in ("feedback", "mirror")}
     table = report.compare_rules("mlp", rules, batch=4, rounds=2, calls=1, jit=False)
     rows = _rows(table)
     assert [row[0] for row in rows] == [report.STOCK, "feedback", "mirror"]
