@@ -49,23 +49,32 @@ def _used_by(function: types.FunctionType) -> Iterator[Any]:
 
 
 def check_arguments(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Refuses a copy whose constructor got another argument than the layer's.
+    """Refuses a copy of a user's class that was made with other settings than the layer.
+
+    Keras's own configs have every argument. Of a model, which is made without its config, every
+    public attribute counts, unless the class has a `compile` of its own to set some.
 
     Args:
-        layer: of the user's class; Keras's configs have every argument.
-        copy: made from its config.
+        layer: of the model.
+        copy: its copy.
 
     Raises:
-        ValueError: an argument that the config leaves out.
+        ValueError: an argument that the config leaves out, an attribute that the model was given.
     """
-    if type(layer) is not type(copy) or parts.is_keras_own(type(layer)):
+    cls = type(layer)
+    if cls is not type(copy) or parts.is_keras_own(cls):
         return
-    for name in inspect.signature(type(layer).__init__).parameters:
-        if name in vars(layer) and not _same(vars(layer)[name], vars(copy).get(name)):
+    names = list(inspect.signature(cls.__init__).parameters)
+    if parts.is_graph(layer) and cls.compile is keras.Model.compile:
+        names += [name for name in vars(layer) if name not in parts.bookkeeping()]
+    for name in names:
+        public = name in vars(layer) and not name.startswith(("_", "stop_"))
+        if public and not _same(vars(layer)[name], vars(copy).get(name)):
             raise ValueError(
-                f"Expected {name}={vars(layer)[name]!r} in the config of layer "
-                f"{parts.described(layer)}. Received: {vars(copy).get(name)!r} in the copy. Add it "
-                "to `get_config`."
+                f"Expected {name}={vars(layer)[name]!r} in the copy of layer "
+                f"{parts.described(layer)}. Received: {vars(copy).get(name)!r}, since its config "
+                "leaves it out. Add it to `get_config`; of a model, give keras.Model(model.inputs, "
+                "model.outputs)."
             )
 
 

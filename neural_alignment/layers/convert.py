@@ -136,8 +136,9 @@ def _copy(
     # Models come after their layers there; here before them, as a model's flags are its layers'.
     for layer, layer_copy in reversed(copier.pairs):
         weights.match(layer, layer_copy, id(layer) in copier.converted)
-        checking.check_arguments(layer, layer_copy)
     weights.check_complete(model, copy)
+    for layer, layer_copy in weights.layers:
+        checking.check_arguments(layer, layer_copy)
     weights.copy_values()
     weights.copy_trainable()
     checking.check_function(model, copy)

@@ -34,6 +34,11 @@ class Weights:
         self._of_rules: set[int] = set()
         self._converted: set[int] = set()
 
+    @property
+    def layers(self) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+        """(layer, its copy) of every layer that was matched, at all depths."""
+        return list(self._matched.values())
+
     def partner(self, variable: keras.Variable) -> keras.Variable:
         """The copy's weight for one of the model's."""
         return self._partners[id(variable)][1]

@@ -291,6 +291,43 @@ class OwnArguments(keras.Model):
         super().__init__(inputs, K.Dense(units)(inputs), **kwargs)
 
 
+class Tempered(keras.Model):
+    """Functional, with a setting that its constructor takes from among the others."""
+
+    def __init__(self, *args, **kwargs):
+        temperature = kwargs.pop("temperature", 1.0)
+        super().__init__(*args, **kwargs)
+        self.temperature = temperature
+
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+def tempered(temperature):
+    inputs = keras.Input((5,))
+    return Tempered(inputs, K.Dense(2)(inputs), temperature=temperature, name="it")
+
+
+def inside_a_wrapper():
+    class Held(K.Layer):
+        def __init__(self, layer, **kwargs):
+            super().__init__(**kwargs)
+            self.layer = layer
+
+        def call(self, inputs):
+            return self.layer(inputs)
+
+        def get_config(self):
+            layer = keras.saving.serialize_keras_object(self.layer)
+            return {**super().get_config(), "layer": layer}
+
+        @classmethod
+        def from_config(cls, config):
+            return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+
+    return with_layer(Held(ForgetsAtTraining(3.0, name="it")))
+
+
 def with_layer(layer):
     inputs = keras.Input((5,))
     return keras.Model(inputs, K.Dense(2)(layer(inputs)))
@@ -349,6 +386,8 @@ REFUSED = {
         lambda: with_layer(ForgetsAtTraining(3.0, name="it")),
         "scale=3.0.*'it', a ForgetsAtTraining",
     ),
+    "argument_of_a_model": (lambda: tempered(2.0), "temperature=2.0.*'it', a Tempered"),
+    "argument_inside": (inside_a_wrapper, "scale=3.0.*'it', a ForgetsAtTraining"),
     "changed": (changed, "differ from layer 'it' on"),
     "shared_by_config": (shared_by_config, "shares with another layer"),
     "held": (held_by_a_function, "'function' of layer 'it', a Lambda"),
@@ -376,6 +415,16 @@ def test_what_cannot_be_copied_is_refused_by_name(name):
     for convert in (layers.strip, lambda m: layers.align(m, "symmetric", rest="backprop")):
         with pytest.raises(ValueError, match=f"(?s)Expected .*{words}"):
             convert(model)
+
+
+def test_a_class_of_model_whose_constructor_makes_it_again_is_kept():
+    model = tempered(1.0)
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 5)), np.ones((4, 2)), verbose=0)
+    copy = layers.align(model, "symmetric")
+    assert type(copy) is Tempered
+    assert copy.temperature == 1.0
+    assert not copy.compiled
 
 
 def test_a_rule_inside_a_custom_layer_cannot_be_taken_off():
