@@ -58,8 +58,8 @@ def run(job_name: str, argv: Sequence[str] | None = None) -> int:
             modules = values(expanded, "import")
             if modules:
                 environment.prepare()
-                with environment.without_notes():
-                    import_modules(modules)
+                environment.import_tensorflow()
+                import_modules(modules)
             if asked := wants_help(argv):
                 sys.stdout.write(help_text(program(job_name), full=asked == "full"))
                 return DONE

@@ -89,7 +89,7 @@ def import_tensorflow() -> None:
     """
     for name in ("tensorflow", "keras"):
         try:
-            with without_notes():
+            with without_notes(), _without_keras_file():
                 importlib.import_module(name)
         except Exception as error:  # a build may fail in many ways
             raise UnusableError(
@@ -97,6 +97,21 @@ def import_tensorflow() -> None:
                 f"{one_line(error)}. Install a build for this machine: "
                 'pip install --force-reinstall "neural-alignment[cpu]" (or [gpu], [tpu]).'
             ) from error
+
+
+@contextlib.contextmanager
+def _without_keras_file() -> Iterator[None]:
+    """Keeps Keras from its configuration file, which may hold what Keras cannot start with."""
+    before = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory(prefix="keras") as home:
+        os.environ["KERAS_HOME"] = home
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["KERAS_HOME"]
+            else:
+                os.environ["KERAS_HOME"] = before
 
 
 @contextlib.contextmanager
@@ -211,12 +226,14 @@ class Output(io.TextIOBase):
 @contextlib.contextmanager
 def guarded_stdout() -> Iterator[Output]:
     """Puts an `Output` in the place of stdout, and nothing else on a stream's number."""
+    closed = []
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # or the next file that is opened would get what is printed
             os.open(os.devnull, os.O_RDWR)
-    before, output = sys.stdout, Output(sys.stdout)
+            closed.append(number)
+    before, output = sys.stdout, Output(None if 1 in closed else sys.stdout)
     sys.stdout = output
     try:
         yield output

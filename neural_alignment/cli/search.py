@@ -71,8 +71,8 @@ def _main(argv: Sequence[str]) -> int:
     expanded = config.expand(argv, presets=False)
     if modules := values(expanded, "import"):
         environment.prepare()
-        with environment.without_notes():
-            import_modules(modules)
+        environment.import_tensorflow()
+        import_modules(modules)
     if asked := wants_help(argv):
         sys.stdout.write(help_text(_PROGRAM, full=asked == "full"))
         return DONE

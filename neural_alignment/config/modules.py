@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 
 from neural_alignment.config.options import UsageError, module_name
+from neural_alignment.messages import told
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -28,7 +29,7 @@ def import_modules(names: Iterable[str]) -> None:
         except Exception as error:  # the module's own code runs
             raise UsageError(
                 f"--import: expected a module, or a .py file, that can be imported. "
-                f"Received: {name!r} ({type(error).__name__}: {error})"
+                f"Received: {name!r} ({told(error)})"
             ) from error
 
 
