@@ -15,6 +15,8 @@ TEST_WORKERS ?= 2
 
 SOURCES := neural_alignment scripts benchmarks tests setup.py
 READY := $(VENV)/ready-$(BUILD)
+# pyspark, for the tests of searches on Spark; they need Java too, and say so.
+SPARK := $(VENV)/ready-spark
 VENV219 := .venv-tf219
 READY219 := $(VENV219)/ready
 
@@ -36,7 +38,7 @@ train: $(READY)  ## the main job: trains on the digits with a learned backward p
 test: $(READY)  ## the tests
 	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(READY) $(SPARK)  ## the tests that take minutes
 	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m slow $(TEST_FLAGS)
 
 test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 1.26
@@ -72,6 +74,10 @@ $(READY): pyproject.toml setup.py
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev]"
 	@touch $@
+
+$(SPARK): $(READY)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,spark]" && touch $@ || \
+	echo "pyspark cannot be installed: the tests of searches on Spark are skipped" >&2
 
 $(READY219): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found." >&2; exit 1; }

@@ -1,6 +1,10 @@
 """Options and set-up that every test shares."""
 
+import gc
 import os
+import sys
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -12,6 +16,15 @@ if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
+
+
+@pytest.fixture(autouse=True)
+def _give_back_memory(request):
+    """A worker goes through many slow tests, and Keras keeps the graphs of all of them."""
+    yield
+    if request.node.get_closest_marker("slow") and "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+        gc.collect()
 
 
 def pytest_ignore_collect(collection_path):

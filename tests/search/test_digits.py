@@ -83,36 +83,9 @@ def test_a_killed_search_scores_as_one_left_alone(tmp_path):
     assert told(killed) == told(straight)
 
 
-def seconds(command):
-    begun = time.monotonic()
-    run(command)
-    return time.monotonic() - begun
-
-
-def test_overhead_of_a_trial(tmp_path):
-    """A search takes no more than two seconds a trial over its jobs; they cost less than alone."""
-    trials = 4
-    whole = seconds(search(tmp_path / "s", f"--trials={trials}", "--max_epochs=3"))
-    alone = 0.0
-    for record in records(tmp_path / "s"):
-        flags = [f"--{name}={value}" for name, value in record["flags"].items()]
-        workdir = f"--workdir={tmp_path / 'alone' / str(record['trial'])}"
-        alone += seconds([sys.executable, str(TRAIN), *flags, workdir])
-    jobs = sum(record["seconds"] for record in records(tmp_path / "s"))
-    sys.stdout.write(
-        f"{trials} trials {whole:.1f} s, of it in their jobs {jobs:.1f} s; "
-        f"the jobs alone {alone:.1f} s\n"
-    )
-    assert (whole - jobs) / trials <= 2.0
-    assert whole - alone <= 2.0 * trials
-
-
-def test_two_at_a_time(tmp_path):
-    """Eight trials, two at a time, take at most 0.65 of the time of one at a time (two cores)."""
-    more = ("--trials=8", "--max_epochs=9", "--algorithm=random")
-    one = seconds(search(tmp_path / "one", *more, "--parallel=1"))
-    two = seconds(search(tmp_path / "two", *more, "--parallel=2"))
-    sys.stdout.write(f"one at a time {one:.1f} s, two {two:.1f} s, ratio {two / one:.3f}\n")
+def test_two_at_a_time_are_the_same_trials(tmp_path):
+    more = ("--trials=4", "--max_epochs=1", "--algorithm=random")
+    run(search(tmp_path / "one", *more, "--parallel=1"))
+    run(search(tmp_path / "two", *more, "--parallel=2"))
     flags = [{r["trial"]: r["flags"] for r in records(tmp_path / name)} for name in ("one", "two")]
     assert flags[0] == flags[1]
-    assert two <= 0.65 * one

@@ -289,24 +289,6 @@ def test_killed_at_random_moments(tmp_path):
     assert max(len(started(killed, trial)) for trial in range(12)) >= 2
 
 
-def test_a_search_costs_little_beside_its_trials(tmp_path):
-    """Under 0.5 s a trial besides its job; docs/search.md has the number that this prints."""
-    trials = 10
-    space = write_space(tmp_path / "space.json", fake_space())
-    directory = tmp_path / "search"
-    searches = []
-    for number in (1, 1 + trials):  # the first start pays the imports
-        begun = time.monotonic()
-        ended = call(*command(directory, space, f"--trials={number}")[2:])
-        assert ended.returncode == 0, ended.stderr
-        searches.append(time.monotonic() - begun)
-    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
-    jobs = [line["seconds"] for line in lines]
-    extra = (searches[1] - sum(jobs[1:])) - (searches[0] - jobs[0])
-    sys.stdout.write(f"{extra / trials:.3f} s a trial besides its job\n")
-    assert extra / trials <= 0.5
-
-
 def test_two_searches_on_one_directory(tmp_path):
     space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=1))
     directory = tmp_path / "search"

@@ -1,6 +1,9 @@
 """The same search on hyperopt's SparkTrials, in local mode: needs the extra [spark] and Java 17."""
 
+import importlib.util
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +13,17 @@ import pytest
 from neural_alignment.search import processes
 from tests.search.support import ENVIRONMENT, command, fake_space, faulty_space, write_space
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("pyspark") is None,
+        reason='pyspark is not installed: pip install -e ".[spark]"',
+    ),
+    pytest.mark.skipif(
+        shutil.which("java") is None and "JAVA_HOME" not in os.environ,
+        reason="Spark needs Java 17, and neither java nor JAVA_HOME is there",
+    ),
+]
 
 
 def search(*arguments):
@@ -65,20 +78,23 @@ def test_failed_trials_are_recorded_with_their_reasons(tmp_path):
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_search_and_its_trial(tmp_path, number):
     space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=60))
     directory = tmp_path / "s"
     arguments = command(directory, space, "--trials=2", "--spark=local[1]")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    driver = subprocess.Popen(arguments, env=ENVIRONMENT, **pipes)
-    deadline = time.monotonic() + 120
-    while not starts(directory, 0):
-        assert time.monotonic() < deadline and driver.poll() is None
-        time.sleep(0.05)
-    [job] = starts(directory, 0)
-    driver.send_signal(number)
-    output, _ = driver.communicate(timeout=40)
+    with subprocess.Popen(arguments, env=ENVIRONMENT, **pipes) as driver:
+        try:
+            deadline = time.monotonic() + 120
+            while not starts(directory, 0):
+                assert time.monotonic() < deadline and driver.poll() is None
+                time.sleep(0.05)
+            [job] = starts(directory, 0)
+            driver.send_signal(number)
+            output, _ = driver.communicate(timeout=120)
+        finally:
+            driver.kill()
     assert driver.returncode == 128 + number
     assert f"Stopped by {signal.Signals(number).name}" in output
     assert "Traceback" not in output
@@ -100,22 +116,23 @@ def test_a_master_that_is_not_there(tmp_path):
     space = write_space(tmp_path / "space.json", fake_space())
     ended = search(*command(tmp_path / "s", space, "--trials=1", "--spark=spark://nowhere:70a"))
     assert ended.returncode == 1
-    assert "Error: Expected a Spark master" in ended.stderr and "Traceback" not in ended.stderr
+    assert "error: Expected a Spark master" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_sigkill_of_the_driver_in_mid_trial(tmp_path):
     space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=1.5))
     directory = tmp_path / "s"
     arguments = command(directory, space, "--trials=3", "--spark=local[1]", "--max_epochs=3")
-    driver = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     metrics = directory / "trials" / "0001" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and "\n1," in metrics.read_text()):
-        assert time.monotonic() < deadline and driver.poll() is None
-        time.sleep(0.05)
-    [orphan] = starts(directory, 1)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    with subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as driver:
+        try:
+            deadline = time.monotonic() + 120
+            while not (metrics.exists() and "\n1," in metrics.read_text()):
+                assert time.monotonic() < deadline and driver.poll() is None
+                time.sleep(0.05)
+            [orphan] = starts(directory, 1)
+        finally:
+            driver.kill()
     ended = search(*arguments)
     assert ended.returncode == 0, ended.stderr
     assert processes.identity(orphan) is None

@@ -125,6 +125,19 @@ def run(
     return wait(start(folder, script, flags, prepare), folder)
 
 
+def apart(function: Callable[..., None], *arguments: object) -> None:
+    """Calls a function in a process of its own, whose memory goes with it; it must not raise.
+
+    Args:
+        function: of an importable module.
+        *arguments: its arguments.
+    """
+    process = _context.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"exit code {process.exitcode}; its traceback is on stderr"
+
+
 def _main(
     folder: pathlib.Path, script: str, flags: list[str], prepare: Callable[[], None] | None
 ) -> None:
