@@ -275,8 +275,8 @@ def test_no_node_of_a_graph_in_a_message(text, line):
 
 
 def test_an_error_of_the_system_has_its_path():
-    error = OSError(13, "Permission denied", "/root/x")
-    assert one_line(error) == of_system(error) == "/root/x: Permission denied"
+    error = OSError(13, "Permission denied", "/data/x")
+    assert one_line(error) == of_system(error) == "/data/x: Permission denied"
     assert of_system(OSError("Expected a disk. Received: none.")).endswith("none.")
 
 

@@ -51,10 +51,10 @@ def test_paths_are_declared_as_paths(script):
 
 @pytest.mark.parametrize(("script", "flag"), EVERY)
 def test_the_home_folder(script, flag, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/Users/somebody")
     parse = parser_of(script, flag).parse
-    assert parse("~/x/y") == "/home/somebody/x/y"
-    assert parse("~") == "/home/somebody"
+    assert parse("~/x/y") == "/Users/somebody/x/y"
+    assert parse("~") == "/Users/somebody"
     assert parse("a/~/b") == "a/~/b" and parse("/a~") == "/a~"
     assert parse("gs://bucket/x") == "gs://bucket/x"
     with pytest.raises(ValueError, match="there is no home folder"):
@@ -72,21 +72,21 @@ def test_an_empty_path_is_an_error(script, flag, text, capsys, tmp_path, monkeyp
 
 
 def test_a_path_of_a_training_flag_in_a_search(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/Users/somebody")
     given = search_flags._assignments(["data_dir=~/data", "model=fc"], own_script=False)
-    assert given == {"data_dir": "/home/somebody/data", "model": "fc"}
+    assert given == {"data_dir": "/Users/somebody/data", "model": "fc"}
     with pytest.raises(UsageError, match="--data_dir: expected a path"):
         search_flags._assignments(["data_dir="], own_script=False)
 
 
 def test_a_path_of_a_program_with_flags_of_its_own(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/Users/somebody")
     fv = flags.FlagValues()
     define_path("folder", "here", "a folder", fv)
     fv(["x"])
     assert fv.folder == "here"
     fv(["x", "--folder=~/y"])
-    assert fv.folder == "/home/somebody/y"
+    assert fv.folder == "/Users/somebody/y"
     with pytest.raises(flags.IllegalFlagValueError, match="expected a path"):
         fv(["x", "--folder="])
 
@@ -234,8 +234,8 @@ def test_output_that_goes_into_the_run_directory(tmp_path):
 
 
 def test_settings_have_the_expanded_path(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/Users/somebody")
     fv = flags.FlagValues()
     config.define_flags(fv)
     fv(["train.py", "--workdir=~/x"])
-    assert config.read(fv).run.workdir == "/home/somebody/x"
+    assert config.read(fv).run.workdir == "/Users/somebody/x"
