@@ -31,7 +31,7 @@ _SUBPACKAGES = (
     "training",
 )
 
-__all__ = ["__version__", "load_model", "require_tensorflow", *_SUBPACKAGES]  # noqa: PLE0604
+__all__ = ["__version__", "from_preset", "load_model", "require_tensorflow", *_SUBPACKAGES]  # noqa: PLE0604
 
 
 def require_tensorflow() -> None:
@@ -61,6 +61,25 @@ def load_model(path: Any, **options: Any) -> Any:
     import keras
 
     return keras.saving.load_model(path, **options)
+
+
+def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) -> Any:
+    """Rule and optimizer of a published setting, for a Keras model of one's own.
+
+    Args:
+        name: of the preset, such as "wm_tpe".
+        steps_per_epoch: whole batches in an epoch, for the schedules.
+        batch_size: where it is another than the preset's.
+
+    Returns:
+        A `neural_alignment.config.made.Preset`: `alignment`, `optimizer`, `l2`, `batch_size`,
+        `epochs`.
+
+    Raises:
+        ValueError: there is no such preset, or one that `fit` cannot do.
+    """
+    made = importlib.import_module(f"{__name__}.config.made")
+    return made.from_preset(name, steps_per_epoch, batch_size)
 
 
 def __getattr__(name: str) -> types.ModuleType:

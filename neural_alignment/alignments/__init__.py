@@ -14,6 +14,7 @@ from neural_alignment.alignments.alignment import (
     ProjectionAlignment,
 )
 from neural_alignment.alignments.options import Coefficient, ProjectionOptions, option
+from neural_alignment.alignments.published import from_preset
 from neural_alignment.alignments.registry import get, names, register, rule, serialize
 
 for _module in pkgutil.iter_modules(__path__):
@@ -29,6 +30,7 @@ __all__ = [  # noqa: PLE0604
     "LayerwiseAlignment",
     "ProjectionAlignment",
     "ProjectionOptions",
+    "from_preset",
     "get",
     "names",
     "option",

@@ -11,10 +11,10 @@ import keras
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config import Plan, Settings, UsageError
 from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS
+from neural_alignment.config.made import learning_rate, loss_rates, make_optimizer, make_rule
 from neural_alignment.layers import aligned_layers
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
-from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training.loop import Trainer
 from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import compiles_itself
@@ -65,40 +65,6 @@ def _given(group: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(group, name) for name in names if getattr(group, name) is not None}
 
 
-def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment | None:
-    """The learning rule, with its coefficients' schedules.
-
-    Args:
-        settings: of the job, checked.
-        steps_per_epoch: whole steps in an epoch.
-
-    Returns:
-        The rule; None is backpropagation.
-    """
-    if settings.rule.name == "backprop":
-        return None
-    known = alignments.rule(settings.rule.name).option_names()
-    made = settings.rule.make(**settings.rule.biases())
-    scheduled = {
-        name: rate_scheduler.Coefficient(
-            value=getattr(made, name),
-            steps_per_epoch=steps_per_epoch,
-            train_epochs=settings.plan.train_epochs,
-            start=schedule.start,
-            stop=schedule.stop,
-            cycle=schedule.cycle,
-            schedule_rate=schedule.schedule_rate,
-            schedule_type=schedule.schedule_type,
-        )
-        for name, schedule in settings.rule.schedules.items()
-        if name in known and schedule != type(schedule)()
-    }
-    with warnings.catch_warnings():
-        # They are the run's to tell, once; models make a rule again for some of their layers.
-        warnings.simplefilter("ignore", alignments.AlignmentWarning)
-        return made.replace(**scheduled)
-
-
 def doubts(settings: Settings) -> list[str]:
     """Why the rule's settings cannot align, where they cannot.
 
@@ -112,88 +78,6 @@ def doubts(settings: Settings) -> list[str]:
     if not isinstance(rule, alignments.LayerwiseAlignment):
         return []
     return [f"--alignment={rule.name}: {doubt}" for doubt in rule.doubts()]
-
-
-def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool = False) -> Any:
-    """The learning rate of one optimizer: a number or a schedule.
-
-    Args:
-        settings: of the job, checked.
-        steps_per_epoch: whole steps in an epoch.
-        of_alignment: of the alignment loss's optimizer instead of the loss's.
-
-    Returns:
-        A float or a schedule.
-    """
-    rate = settings.alignment_rate if of_alignment else settings.rate
-    value = rate.learning_rate
-    if rate.rescale_lr:
-        batch, base = settings.plan.train_batch_size, settings.optimizers.base_batch_size
-        value = rate_scheduler.rescaled(value, batch, base)
-    if rate.manual_lr:
-        return rate_scheduler.manual_learning_rate(
-            value,
-            rate.drop,
-            boundary_step=rate.boundary_step,
-            warmup_epochs=rate.warmup_epochs,
-            steps_per_epoch=steps_per_epoch,
-        )
-    if rate.constant_lr:
-        return value
-    shared = {
-        "warmup_epochs": rate.warmup_epochs,
-        "drops": tuple(rate.drops or (settings.rate.drops if of_alignment else None) or ()),
-        "delay_epochs": settings.timing.delay_epochs or 0.0,
-        "alternate_step_freq": settings.timing.alternate_step_freq,
-    }
-    if of_alignment:
-        return rate_scheduler.alignment_learning_rate(value, steps_per_epoch, **shared)
-    alone = settings.optimizers.alignment_optimizer is None and settings.rule.has_loss
-    return rate_scheduler.loss_learning_rate(
-        value, steps_per_epoch, trains_alignment=alone, **shared
-    )
-
-
-def _optimizer(
-    settings: Settings, steps_per_epoch: int, of_alignment: bool
-) -> keras.optimizers.Optimizer:
-    o = settings.optimizers
-    name = o.alignment_optimizer if of_alignment else o.optimizer
-    made = optimizers.get(
-        name, learning_rate=learning_rate(settings, steps_per_epoch, of_alignment)
-    )
-    noisy, distribution, variance = (
-        (
-            o.use_noisy_alignment_opt,
-            o.noisy_alignment_opt_distribution,
-            o.noisy_alignment_opt_variance,
-        )
-        if of_alignment
-        else (o.use_noisy_global_opt, o.noisy_global_opt_distribution, o.noisy_global_opt_variance)
-    )
-    if not noisy:
-        return made
-    return optimizers.Noisy(
-        made,
-        distribution=distribution or o.noisy_opt_distribution,
-        variance=o.noisy_opt_variance if variance is None else variance,
-        apply_filter="backward" if settings.rule.name == "kolen_pollack" else "",
-        seed=settings.plan.seed + int(of_alignment),
-    )
-
-
-def _loss_rates(settings: Settings, steps_per_epoch: int) -> tuple[Any, Any]:
-    timing = settings.timing
-    shared = {
-        "steps_per_epoch": steps_per_epoch,
-        "delay_epochs": timing.delay_epochs or 0.0,
-        "alternate_step_freq": timing.alternate_step_freq,
-        "drops": () if timing.constant_rate else rate_scheduler.DROPS,
-    }
-    return (
-        rate_scheduler.LossRate(value=timing.loss_rate, **shared),
-        rate_scheduler.AlignmentRate(value=timing.alignment_rate, **shared),
-    )
 
 
 def build_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
@@ -251,9 +135,9 @@ def make_trainer(
         model = build_model(settings, dataset)
         step = Step(
             model,
-            _optimizer(settings, steps_per_epoch, of_alignment=False),
-            _optimizer(settings, steps_per_epoch, of_alignment=True) if two else None,
-            *_loss_rates(settings, steps_per_epoch),
+            make_optimizer(settings, steps_per_epoch, of_alignment=False),
+            make_optimizer(settings, steps_per_epoch, of_alignment=True) if two else None,
+            *loss_rates(settings, steps_per_epoch),
             clip=_clip(settings),
             micro_batches=_micro_batches(settings),
             seed=settings.plan.seed,

@@ -1,0 +1,226 @@
+"""Rule, optimizers and schedules from a job's settings: for a run, and for `fit` from a preset.
+
+Imports Keras, which the rest of the package's settings do without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import keras
+from absl import flags
+
+from neural_alignment import alignments, optimizers
+from neural_alignment.config.checks import check
+from neural_alignment.config.flags import Settings, define_flags, read
+from neural_alignment.config.presets import expand
+from neural_alignment.optimizers import rate_scheduler, validation
+
+
+def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment | None:
+    """The learning rule, with its coefficients' schedules.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+
+    Returns:
+        The rule; None is backpropagation.
+    """
+    if settings.rule.name == "backprop":
+        return None
+    known = alignments.rule(settings.rule.name).option_names()
+    made = settings.rule.make(**settings.rule.biases())
+    scheduled = {
+        name: rate_scheduler.Coefficient(
+            value=getattr(made, name),
+            steps_per_epoch=steps_per_epoch,
+            train_epochs=settings.plan.train_epochs,
+            start=schedule.start,
+            stop=schedule.stop,
+            cycle=schedule.cycle,
+            schedule_rate=schedule.schedule_rate,
+            schedule_type=schedule.schedule_type,
+        )
+        for name, schedule in settings.rule.schedules.items()
+        if name in known and schedule != type(schedule)()
+    }
+    with warnings.catch_warnings():
+        # They are the run's to tell, once; models make a rule again for some of their layers.
+        warnings.simplefilter("ignore", alignments.AlignmentWarning)
+        return made.replace(**scheduled)
+
+
+def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool = False) -> Any:
+    """The learning rate of one optimizer: a number or a schedule.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+        of_alignment: of the alignment loss's optimizer instead of the loss's.
+
+    Returns:
+        A float or a schedule.
+    """
+    rate = settings.alignment_rate if of_alignment else settings.rate
+    value = rate.learning_rate
+    if rate.rescale_lr:
+        batch, base = settings.plan.train_batch_size, settings.optimizers.base_batch_size
+        value = rate_scheduler.rescaled(value, batch, base)
+    if rate.manual_lr:
+        return rate_scheduler.manual_learning_rate(
+            value,
+            rate.drop,
+            boundary_step=rate.boundary_step,
+            warmup_epochs=rate.warmup_epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
+    if rate.constant_lr:
+        return value
+    shared = {
+        "warmup_epochs": rate.warmup_epochs,
+        "drops": tuple(rate.drops or (settings.rate.drops if of_alignment else None) or ()),
+        "delay_epochs": settings.timing.delay_epochs or 0.0,
+        "alternate_step_freq": settings.timing.alternate_step_freq,
+    }
+    if of_alignment:
+        return rate_scheduler.alignment_learning_rate(value, steps_per_epoch, **shared)
+    alone = settings.optimizers.alignment_optimizer is None and settings.rule.has_loss
+    return rate_scheduler.loss_learning_rate(
+        value, steps_per_epoch, trains_alignment=alone, **shared
+    )
+
+
+def make_optimizer(
+    settings: Settings, steps_per_epoch: int, of_alignment: bool = False
+) -> keras.optimizers.Optimizer:
+    """The optimizer of one loss, noisy or not.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+        of_alignment: of the alignment loss instead of the loss.
+
+    Returns:
+        A Keras optimizer.
+    """
+    o = settings.optimizers
+    name = o.alignment_optimizer if of_alignment else o.optimizer
+    made = optimizers.get(
+        name, learning_rate=learning_rate(settings, steps_per_epoch, of_alignment)
+    )
+    noisy, distribution, variance = (
+        (
+            o.use_noisy_alignment_opt,
+            o.noisy_alignment_opt_distribution,
+            o.noisy_alignment_opt_variance,
+        )
+        if of_alignment
+        else (o.use_noisy_global_opt, o.noisy_global_opt_distribution, o.noisy_global_opt_variance)
+    )
+    if not noisy:
+        return made
+    return optimizers.Noisy(
+        made,
+        distribution=distribution or o.noisy_opt_distribution,
+        variance=o.noisy_opt_variance if variance is None else variance,
+        apply_filter="backward" if settings.rule.name == "kolen_pollack" else "",
+        seed=settings.plan.seed + int(of_alignment),
+    )
+
+
+def loss_rates(settings: Settings, steps_per_epoch: int) -> tuple[Any, Any]:
+    """The weights of J and R in the total.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+
+    Returns:
+        Two schedules.
+    """
+    timing = settings.timing
+    shared = {
+        "steps_per_epoch": steps_per_epoch,
+        "delay_epochs": timing.delay_epochs or 0.0,
+        "alternate_step_freq": timing.alternate_step_freq,
+        "drops": () if timing.constant_rate else rate_scheduler.DROPS,
+    }
+    return (
+        rate_scheduler.LossRate(value=timing.loss_rate, **shared),
+        rate_scheduler.AlignmentRate(value=timing.alignment_rate, **shared),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What of a preset a Keras model is built and compiled with.
+
+    Args:
+        alignment: the rule; None is backpropagation.
+        optimizer: for `compile`; with a loss R of its own optimizer a `RoutedOptimizer`.
+        l2: lambda of the weight decay lambda/2 |W|^2 on forward kernels, which is
+            `keras.regularizers.L2(l2 / 2)`; None where the preset leaves it to the model.
+        batch_size: that it was made for.
+        epochs: that it trains.
+    """
+
+    alignment: alignments.Alignment | None
+    optimizer: keras.optimizers.Optimizer
+    l2: float | None
+    batch_size: int
+    epochs: float
+
+
+def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) -> Preset:
+    """Rule and optimizer of a published setting, for a Keras model of one's own.
+
+    Schedules count updates; where a coefficient of the rule is one, `fit` needs the callback
+    `GlobalStep`.
+
+    Args:
+        name: of the preset, such as "wm_tpe".
+        steps_per_epoch: whole batches in an epoch.
+        batch_size: where it is another than the preset's; rates that the preset scales with the
+            batch follow it.
+
+    Returns:
+        A `Preset`.
+
+    Raises:
+        ValueError: there is no such preset, or one that `fit` cannot do: delay or alternation with
+            one optimizer.
+    """
+    validation.integer("steps_per_epoch", steps_per_epoch, at_least=1)
+    line = ["fit", f"--preset={name}"]
+    if batch_size is not None:
+        line.append(f"--train_batch_size={batch_size}")
+    fv = flags.FlagValues()
+    define_flags(fv)
+    fv(expand(line))
+    settings = read(fv)
+    check(settings)
+    first = make_optimizer(settings, steps_per_epoch)
+    loss_rate, alignment_rate = loss_rates(settings, steps_per_epoch)
+    plain = rate_scheduler.LossRate(steps_per_epoch=steps_per_epoch)
+    if settings.optimizers.alignment_optimizer is not None:
+        first = optimizers.RoutedOptimizer(
+            first,
+            make_optimizer(settings, steps_per_epoch, of_alignment=True),
+            loss_rate=loss_rate,
+            alignment_rate=alignment_rate,
+        )
+    elif loss_rate != plain:
+        raise ValueError(
+            "Expected a preset with an alignment_optimizer, or one that trains both losses at all "
+            f"steps: `fit` has one loss. Received: {name!r}"
+        )
+    return Preset(
+        alignment=make_rule(settings, steps_per_epoch),
+        optimizer=first,
+        l2=settings.model.l2,
+        batch_size=settings.plan.train_batch_size,
+        epochs=settings.plan.train_epochs,
+    )
