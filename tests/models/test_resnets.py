@@ -100,7 +100,7 @@ def with_relu(model):
 def test_relu_is_the_rules_activation_where_normalisation_and_relu_follow(name, inner, stem):
     model = unfilled(name, alignment="mirror")
     got = set(with_relu(model))
-    sites = {la.name.rpartition(".")[0] for la in weighted(model) if "." in la.name}
+    sites = {la.name.rpartition("_")[0] for la in weighted(model) if "_" in la.name}
     expected = {f"{site}_conv{i + 1}" for site in sites for i in range(inner)}
     assert got == expected | ({"conv0"} if stem else set())
 
@@ -129,7 +129,7 @@ def test_initial_scale():
 
 def zero_gammas(model):
     return {
-        la.name.removesuffix(".batch_normalization")
+        la.name.removesuffix("_batch_normalization")
         for la in normalizations(model)
         if not la.gamma.numpy().any()
     }
@@ -138,7 +138,7 @@ def zero_gammas(model):
 def test_only_a_v1_blocks_last_normalisation_starts_at_zero():
     blocks = [f"block_group{group}_{i}" for group in (1, 2, 3, 4) for i in (0, 1)]
     assert zero_gammas(shared("resnet18")) == {f"{block}_conv2" for block in blocks}
-    assert {name.rpartition(".")[2] for name in zero_gammas(shared("resnet50"))} == {"conv3"}
+    assert {name.rpartition("_")[2] for name in zero_gammas(shared("resnet50"))} == {"conv3"}
     assert len(zero_gammas(shared("resnet50"))) == 16
     assert zero_gammas(shared("resnet18_v2")) == zero_gammas(shared("resnet20")) == set()
 
@@ -162,12 +162,12 @@ def test_strides_are_padded_by_the_window_alone(name):
         assert layer.padding == "valid"
         margin = (layer.kernel_size[0] - 1) // 2
         if margin:
-            padding = model.get_layer(f"{layer.name}.padding").padding
+            padding = model.get_layer(f"{layer.name}_padding").padding
             assert padding == ((margin, margin), (margin, margin))
     halving = [la.name for la in weighted(model) if getattr(la, "strides", None) == (2, 2)]
     window = {"resnet18": "conv1", "resnet20": "conv1"}.get(name, "conv2")
     assert {n for n in halving if not n.endswith("conv0")} == {
-        f"block_group{group}_0.{window}" for group in ((2, 3) if name == "resnet20" else (2, 3, 4))
+        f"block_group{group}_0_{window}" for group in ((2, 3) if name == "resnet20" else (2, 3, 4))
     }
 
 
@@ -175,7 +175,7 @@ def test_strides_are_padded_by_the_window_alone(name):
 def test_order_of_normalisation_and_relu(after):
     model = shared("resnet18", bn_after_relu=after)
     for site in ("conv0", "block_group1_0_conv1", "block_group4_1_conv1"):
-        parts = [model.get_layer(f"{site}.{part}") for part in ("batch_normalization", "relu")]
+        parts = [model.get_layer(f"{site}_{part}") for part in ("batch_normalization", "relu")]
         first, second = reversed(parts) if after else parts
         assert first.input is model.get_layer(site).output
         assert second.input is first.output
@@ -195,7 +195,7 @@ def test_v2_normalises_before_it_convolves():
     outputs = [model.get_layer(f"block_group2_0_conv{i}").output for i in (0, 2)]
     added = model.get_layer("block_group2_0_add").input
     assert all(any(x is out for x in added) for out in outputs)
-    assert model.get_layer("pool").input is model.get_layer("bnl4.relu").output
+    assert model.get_layer("pool").input is model.get_layer("bnl4_relu").output
 
 
 @pytest.mark.parametrize("name", SMALL)
