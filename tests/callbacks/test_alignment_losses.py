@@ -39,7 +39,7 @@ def test_loss_is_j_and_alignment_loss_is_r(options):
     }
     np.testing.assert_allclose(history["loss"], history["task"], rtol=1e-6)
     for name, site in sites.items():
-        expected = symmetric_loss(site.layer, 1e-3, 2e-3)
+        expected = symmetric_loss(site.layer, 20.0, 40.0)
         np.testing.assert_allclose(history[f"alignment_loss/{name}"], expected, rtol=1e-5)
     total = sum(np.array(history[f"alignment_loss/{name}"]) for name in sites)
     np.testing.assert_allclose(history["alignment_loss"], total, rtol=1e-5)
@@ -69,7 +69,7 @@ def test_regularizers_belong_to_j():
     history = made.fit(zeros, np.zeros((8, 3)), verbose=0, callbacks=[AlignmentLosses()]).history
     np.testing.assert_allclose(history["loss"], 0.1 * np.sum(value(layer.kernel) ** 2), rtol=1e-5)
     np.testing.assert_allclose(
-        history["alignment_loss"], symmetric_loss(layer, 1e-3, 2e-3), rtol=1e-5
+        history["alignment_loss"], symmetric_loss(layer, 20.0, 40.0), rtol=1e-5
     )
 
 
@@ -85,9 +85,9 @@ def test_batches_count_by_their_examples():
     made = nested("symmetric", optimizer=keras.optimizers.SGD(0.1))
     halves = fit(made, AlignmentLosses(), batch_size=5, epochs=1)
     again = nested("symmetric", optimizer=keras.optimizers.SGD(0.1))
-    before = sum(symmetric_loss(s.layer, 1e-3, 2e-3) for s in metrics.named_sites(again).values())
+    before = sum(symmetric_loss(s.layer, 20.0, 40.0) for s in metrics.named_sites(again).values())
     again.train_on_batch(X[:5], LABELS[:5])
-    after = sum(symmetric_loss(s.layer, 1e-3, 2e-3) for s in metrics.named_sites(again).values())
+    after = sum(symmetric_loss(s.layer, 20.0, 40.0) for s in metrics.named_sites(again).values())
     np.testing.assert_allclose(halves["alignment_loss"], (5 * before + 3 * after) / 8, rtol=1e-5)
 
 

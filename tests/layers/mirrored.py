@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from neural_alignment import layers
+from neural_alignment import alignments, layers
 from neural_alignment.layers import training_step
 from tests.layers.conformance import PLAIN_RULES, RULES, draw, rule
 
@@ -45,7 +45,8 @@ def symmetric_beside_noise(strategy, x, targets):
     """How far R moves B, over what it should, in a layer before one with a noise state."""
     with strategy.scope():
         inputs = keras.Input(x.shape[1:])
-        hidden = layers.Conv2D(3, 3, alignment="symmetric")
+        slow = alignments.Symmetric(decay_coef=1e-3, self_coef=2e-3)
+        hidden = layers.Conv2D(3, 3, alignment=slow)
         noisy = layers.Conv2D(3, 3, alignment=rule("mirror:noise"))(hidden(inputs))
         outputs = layers.Dense(2, alignment="symmetric")(keras.layers.Flatten()(noisy))
         model = keras.Model(inputs, outputs)
