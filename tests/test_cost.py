@@ -9,12 +9,12 @@ from neural_alignment import alignments, layers
 
 PROJECTING = tuple(
     name
-    for name in alignments.names()
+    for name in alignments.layer_names()
     if "input_distribution" in alignments.rule(name).option_names()
 )
 # Every rule: on the layer's input and on noise where it can, and what is made in another way.
 CASES = [
-    *({"name": name} for name in alignments.names() if name not in PROJECTING),
+    *({"name": name} for name in alignments.layer_names() if name not in PROJECTING),
     *({"name": name, "input_distribution": x} for name in PROJECTING for x in (None, "normal")),
     {"name": "sign_symmetry", "magnitude": "batch_random"},
     {"name": "sign_symmetry", "magnitude": "fixed_random"},

@@ -15,7 +15,7 @@ from neural_alignment.alignments.alignment import (
 )
 from neural_alignment.alignments.options import Coefficient, ProjectionOptions, option
 from neural_alignment.alignments.published import from_preset
-from neural_alignment.alignments.registry import get, names, register, rule, serialize
+from neural_alignment.alignments.registry import get, layer_names, names, register, rule, serialize
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -32,6 +32,7 @@ __all__ = [  # noqa: PLE0604
     "ProjectionOptions",
     "from_preset",
     "get",
+    "layer_names",
     "names",
     "option",
     "register",

@@ -22,6 +22,8 @@ class Facts:
         examples: options by a word for them: variants that the tests run beside the defaults.
     """
 
+    # Whether it is a rule of a whole model, which `align` gives it, and not of single layers.
+    of_model: ClassVar[bool] = False
     backward: ClassVar[str] = ""
     loss: ClassVar[str] = ""
     sources: ClassVar[tuple[str, ...]] = ()

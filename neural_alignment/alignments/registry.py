@@ -41,6 +41,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_RULES))
 
 
+def layer_names() -> tuple[str, ...]:
+    """Names of the rules of single layers, sorted: without those of whole models."""
+    return tuple(name for name in names() if not _RULES[name].of_model)
+
+
 def rule(name: str) -> type[Alignment]:
     """The class registered under a name.
 

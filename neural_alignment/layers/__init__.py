@@ -11,6 +11,7 @@ from neural_alignment.layers.convert import align, strip
 from neural_alignment.layers.convolutional import Conv1D, Conv2D, Conv3D
 from neural_alignment.layers.dense import Dense
 from neural_alignment.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
+from neural_alignment.layers.direct import DirectFeedback, StopError
 from neural_alignment.layers.einsum_dense import EinsumDense
 from neural_alignment.layers.report import conversion_report
 from neural_alignment.layers.separable import SeparableConv1D, SeparableConv2D
@@ -28,12 +29,14 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "DirectFeedback",
     "EinsumDense",
     "GroupQueryAttention",
     "MultiHeadAttention",
     "SeparableConv1D",
     "SeparableConv2D",
     "Site",
+    "StopError",
     "align",
     "aligned_layers",
     "conv",

@@ -20,6 +20,29 @@ __all__ = ["Aligned", "Call", "TrainingStep", "aligned_layers", "probe", "sites"
 Tensor = Any
 
 
+def rule_of_layer(alignment: Any) -> alignments.Alignment | None:
+    """The rule that a layer gets as `alignment=`.
+
+    Args:
+        alignment: a rule's name, its config, an `Alignment`; None is backpropagation.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: an unknown rule, or one of a whole model.
+        TypeError: an unknown option of a rule.
+    """
+    rule = alignments.get(alignment)
+    if rule is not None and rule.of_model:
+        raise ValueError(
+            f"Expected a rule of single layers. Received: {rule.name!r}, a rule of a whole model. "
+            f"Make the model without a rule and call align(model, {rule.name!r}), or "
+            f"models.get(..., alignment={rule.name!r})."
+        )
+    return rule
+
+
 class Aligned(backend.LayerLosses):
     """Mixin over a Keras layer with a kernel: the argument `alignment=` and what it means.
 
@@ -31,7 +54,7 @@ class Aligned(backend.LayerLosses):
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.alignment = alignments.get(alignment)
+        self.alignment = rule_of_layer(alignment)
         self._sites = tuple(Site(self, place) for place in self.places)
         self._step_source: Callable[[], Any] | None = None
 

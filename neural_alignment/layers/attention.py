@@ -8,6 +8,7 @@ import keras
 
 from neural_alignment import alignments
 from neural_alignment.layers import keras_private
+from neural_alignment.layers.aligned import rule_of_layer
 from neural_alignment.layers.collector import masks
 from neural_alignment.layers.einsum_dense import EinsumDense
 
@@ -22,7 +23,7 @@ class AlignedAttention:
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.alignment = alignments.get(alignment)
+        self.alignment = rule_of_layer(alignment)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         super().build(query_shape, value_shape, key_shape)

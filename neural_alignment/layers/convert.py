@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 
 from neural_alignment import alignments
-from neural_alignment.layers import checking, keras_private, parts, table
+from neural_alignment.layers import checking, keras_private, parts, rewiring, table
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.kernels import kernels_in
 from neural_alignment.layers.matching import Weights
@@ -29,6 +29,10 @@ def align(
     It computes what the model computes: every weight and seed of the model has its partner in the
     copy, matched layer by layer, and outputs are compared on a made-up batch. Backward kernels are
     new. The model stays as it is; the copy is not compiled.
+
+    A rule of a whole model ("direct", "frozen") puts layers into the copy, whose others are Keras's
+    own, of any class with a kernel; nested models are inlined. Such a model has one output, and the
+    error is taken at its logits: in front of a last softmax or sigmoid.
 
     Args:
         model: a built Sequential or functional model. Nested ones and `TimeDistributed` are gone
@@ -55,7 +59,8 @@ def align(
         raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
     _check_model(model)
     skipped = _skipped(model, skip)
-    if rest == "error":
+    of_model = rule is not None and rule.of_model
+    if rest == "error" and not of_model:
         _refuse_without_version(model, skipped)
 
     def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
@@ -64,7 +69,11 @@ def align(
             return None
         return from_config(layer, cls, alignment=alignments.serialize(rule))
 
-    copy = _copy(model, with_rule, skipped)
+    with rewiring.plain(model) as plain:
+        if of_model:
+            copy = _rewire(plain, rule, skipped)
+        else:
+            copy = _copy(plain, with_rule, skipped)
     if summary:
         show(conversion_report(copy))
     return copy
@@ -95,13 +104,15 @@ def strip(model: keras.Model) -> keras.Model:
                 f"{table.rule_of(held[0]).name!r}. Make it a functional model, or strip it first."
             )
 
-    def without_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-        if type(layer) in table.STOCK:
-            return from_config(layer, table.STOCK[type(layer)], alignment=...)
-        ours = table.class_with_rule(type(layer)) is type(layer)  # a subclass of one of ours
-        return from_config(layer, alignment=None) if ours else None
+    with rewiring.plain(model) as plain:
+        return _copy(plain, _without_rule, _none)
 
-    return _copy(model, without_rule, _none)
+
+def _without_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+    if type(layer) in table.STOCK:
+        return from_config(layer, table.STOCK[type(layer)], alignment=...)
+    ours = table.class_with_rule(type(layer)) is type(layer)  # a subclass of one of ours
+    return from_config(layer, alignment=None) if ours else None
 
 
 def _none(layer: keras.layers.Layer) -> bool:
@@ -142,6 +153,28 @@ def _copy(
     weights.copy_values()
     weights.copy_trainable()
     checking.check_function(model, copy)
+    return copy
+
+
+def _rewire(
+    model: keras.Model,
+    rule: alignments.Alignment,
+    skipped: Callable[[keras.layers.Layer], bool],
+) -> keras.Model:
+    """A copy without rules of single layers, under a rule of the whole model."""
+    checking.check_held(model)
+    rewirer = rewiring.Rewirer(model, rule, _without_rule, skipped)
+    copy = rewirer.copy(model)
+    weights = Weights(rewirer.copies)
+    for layer, layer_copy in reversed(rewirer.copies):
+        weights.match(layer, layer_copy, id(layer) in rewirer.converted)
+        checking.check_arguments(layer, layer_copy)
+    weights.leave_out([] if rewirer.feedback is None else rewirer.feedback.variables)
+    weights.check_complete(model, copy)
+    weights.copy_values()
+    weights.copy_trainable()
+    checking.check_function(model, copy)
+    rewirer.freeze()
     return copy
 
 

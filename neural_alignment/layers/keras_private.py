@@ -151,6 +151,41 @@ def run_graph(
     return model._run_through_graph(inputs, between, call)
 
 
+def functional_of(model: keras.Model) -> keras.Model:
+    """The graph of a Sequential or functional model: Sequential keeps one inside."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def graph_nodes(model: keras.Model) -> list[tuple[keras.Operation, list[Tensor], Any]]:
+    """(operation, its input tensors, its outputs) of a graph, in the order in which it runs.
+
+    Args:
+        model: Sequential or functional.
+
+    Returns:
+        One for each call of an operation; not those of inputs.
+    """
+    nodes_by_depth = functional_of(model)._nodes_by_depth
+    return [
+        (node.operation, list(node.input_tensors), node.outputs)
+        for depth in sorted(nodes_by_depth, reverse=True)
+        for node in nodes_by_depth[depth]
+        if node.input_tensors
+    ]
+
+
+@contextlib.contextmanager
+def nodes_kept(operations: list[keras.Operation]) -> Iterator[None]:
+    """Takes away the calls that operations get inside: `layer.output` wants one call only."""
+    kept = [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in operations]
+    try:
+        yield
+    finally:
+        for operation, inbound, outbound in kept:
+            del operation._inbound_nodes[inbound:]
+            del operation._outbound_nodes[outbound:]
+
+
 def copy_operation(operation: keras.Operation) -> keras.Operation:
     """A copy of an operation without weights, called nowhere; many have no usable config."""
     copy = object.__new__(type(operation))

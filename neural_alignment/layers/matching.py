@@ -113,6 +113,10 @@ class Weights:
                     "a weight of its own. Call the layer itself in both places."
                 )
 
+    def leave_out(self, variables: Iterable[keras.Variable]) -> None:
+        """Weights of a rule that have no partner."""
+        self._of_rules |= {id(variable) for variable in variables}
+
     def check_complete(self, model: keras.Model, copy: keras.Model) -> None:
         """Sees that no weight was left out on either side.
 

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from neural_alignment import alignments
+
 if TYPE_CHECKING:
     import keras
 
@@ -112,7 +114,12 @@ def get(name: str, **kwargs: Any) -> keras.Model:
             f"Expected input_shape for the model {name!r}, the shape of one example, such as "
             "(224, 224, 3). Received: none."
         )
-    return builder(**fixed, **kwargs)
+    rule = alignments.get(kwargs.get("alignment"))
+    if rule is None or not rule.of_model:
+        return builder(**fixed, **kwargs)
+    from neural_alignment.layers import align  # imports Keras
+
+    return align(builder(**fixed, **kwargs | {"alignment": None}), rule)
 
 
 def _arguments(builder: str) -> list[str]:

@@ -100,12 +100,15 @@ _COLUMNS = {
 }
 
 
-def final_table(row: dict[str, float], layers: dict[str, dict[str, float]]) -> rich.table.Table:
+def final_table(
+    row: dict[str, float], layers: dict[str, dict[str, float]], rule: str = "backprop"
+) -> rich.table.Table:
     """Accuracy, losses, and each layer's weight angle and norm ratio.
 
     Args:
         row: of the last epoch, or of a validation alone.
         layers: layer path to weight_angle (degrees) and norm_ratio, and what else was measured.
+        rule: of the model, for one whose layers have none of their own.
 
     Returns:
         The table.
@@ -134,8 +137,10 @@ def final_table(row: dict[str, float], layers: dict[str, dict[str, float]]) -> r
         table.add_row(
             path, f"{measured['weight_angle']:.1f}", f"{measured['norm_ratio']:.3f}", *more
         )
-    if not layers:
+    if not layers and rule == "backprop":
         table.add_row("(backpropagation: every layer)", "0.0", "1.000")
+    elif not layers:
+        table.add_row(f"({rule}: no layer has a backward kernel of its own)", "-", "-")
     return table
 
 

@@ -107,7 +107,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             trainer.load_weights(loaded)
             console.print(f"weights from {loaded}", highlight=False, soft_wrap=True)
         row = trainer.fit()
-        console.print(final_table(row, trainer.layer_metrics()))
+        console.print(final_table(row, trainer.layer_metrics(), settings.rule.name))
         return row
 
 
@@ -146,7 +146,7 @@ def _evaluate(settings: Settings, strategy: Any) -> dict[str, float]:
     console.print(
         f"{prefix}: step {checkpoints.step_of(prefix):,}", highlight=False, soft_wrap=True
     )
-    console.print(final_table(row, metrics.kernel_metrics(model)))
+    console.print(final_table(row, metrics.kernel_metrics(model), settings.rule.name))
     return row
 
 

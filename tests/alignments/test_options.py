@@ -23,7 +23,9 @@ COEFFICIENTS = [
 def test_the_rules():
     assert set(alignments.names()) >= {
         "activation",
+        "direct",
         "feedback",
+        "frozen",
         "information",
         "kolen_pollack",
         "mirror",

@@ -11,7 +11,7 @@ from neural_alignment import alignments, layers
 # Options by variant, from the rules' own `examples`; the part before the first ":" is the name.
 RULES: dict[str, Mapping[str, Any]] = {
     variant: options
-    for name in alignments.names()
+    for name in alignments.layer_names()
     for variant, options in {
         name: {},
         **{f"{name}:{word}": given for word, given in alignments.rule(name).examples.items()},

@@ -57,7 +57,7 @@ def rules_to_save(name):
 
 
 def test_the_table_leaves_no_rule_out():
-    assert sorted(PLAIN_RULES) == sorted(alignments.names())
+    assert sorted(PLAIN_RULES) == sorted(alignments.layer_names())
 
 
 def test_the_table_leaves_no_layer_out():

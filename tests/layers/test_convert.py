@@ -38,7 +38,7 @@ def _names(model):
     return [layer.name for layer in layers.aligned_layers(model)]
 
 
-@pytest.mark.parametrize("rule", alignments.names())
+@pytest.mark.parametrize("rule", alignments.layer_names())
 @pytest.mark.parametrize("build", [_model, _functional])
 def test_same_outputs_with_a_rule_and_without(rule, build):
     model = build()

@@ -41,7 +41,7 @@ VARIANTS = {
 
 def rules() -> list[alignments.Alignment]:
     """One object for each rule of the registry, and more for some."""
-    made = [alignments.rule(name)(**OPTIONS.get(name, {})) for name in alignments.names()]
+    made = [alignments.rule(name)(**OPTIONS.get(name, {})) for name in alignments.layer_names()]
     for name, variants in VARIANTS.items():
         made += [alignments.rule(name)(**options) for options in variants]
     return made

@@ -17,7 +17,7 @@ from tests.training import graphs
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", alignments.AlignmentWarning)
     RULES = [
-        *alignments.names(),
+        *alignments.layer_names(),
         alignments.Mirror(decay_coef=0.0, input_distribution=None),
         alignments.Activation(input_distribution="normal"),
         alignments.KolenPollack(decay_coef=0.0),
