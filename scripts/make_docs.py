@@ -258,9 +258,8 @@ def datasets() -> str:
 
 def layers() -> str:
     """The layers: sites, kernels, and the rule's weights."""
-    import keras
-
     from neural_alignment import layers as public
+    from neural_alignment.layers.table import VERSIONS
 
     rows = []
     for name in public.__all__:
@@ -273,7 +272,7 @@ def layers() -> str:
             count = f"{len(kernels)}" + (f": {code(*sites)}" if sites else "")
             weights = code(*(f"backward_{kernel}" for kernel in kernels))
             rows.append((code(name), count, code(*kernels), weights))
-        elif issubclass(made, keras.layers.Layer):
+        elif issubclass(made, tuple(VERSIONS)):
             rows.append((code(name), "those of the layers inside", "", ""))
     return table(("layer", "sites", "beside", "the rule's weights"), _alike(rows))
 
