@@ -184,7 +184,10 @@ def plain(model: keras.Model) -> Iterator[keras.Model]:
     Yields:
         The model itself, where nothing was put into it.
     """
-    if not any(isinstance(part, (DirectFeedback, StopError)) for part in keras_private.flatten_layers(model)):
+    if not any(
+        isinstance(part, (DirectFeedback, StopError))
+        for part in keras_private.flatten_layers(model)
+    ):
         yield model
         return
     graph = keras_private.functional_of(model)
@@ -252,7 +255,9 @@ def _head_and_end(model: keras.Model) -> tuple[keras.layers.Layer, keras.Operati
             f"taken at the logits. Received: {parts.described(squashing[0])}, in the midst of its "
             "end. Let the model end in logits, with from_logits=True in the loss."
         )
-    held = [part for part in keras_private.flatten_layers(operation) if _activation(part) in _SQUASHING]
+    held = [
+        part for part in keras_private.flatten_layers(operation) if _activation(part) in _SQUASHING
+    ]
     activated = _activation(operation) not in (None, "linear")
     if held or (activated and not hasattr(operation, "kernel")):
         raise ValueError(
@@ -302,7 +307,9 @@ def _block_starts(model: keras.Model) -> dict[int, str]:
     start = next(iter(live)) if len(live) == 1 else None
     found: dict[int, str] = {}
     for operation, inputs, outputs in nodes:
-        inside = parts.is_graph(operation) and any(map(_has_kernel, keras_private.flatten_layers(operation)))
+        inside = parts.is_graph(operation) and any(
+            map(_has_kernel, keras_private.flatten_layers(operation))
+        )
         if start is not None and start not in found and (inside or _has_kernel(operation)):
             found[start] = operation.name
         for tensor in inputs:
