@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
+from absl import flags
 
 from neural_alignment import alignments, data, models, optimizers
-from neural_alignment.config import Plan, Settings, UsageError
+from neural_alignment.config import Plan, Settings, UsageError, read
 from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS
 from neural_alignment.config.made import learning_rate, loss_rates, make_optimizer, make_rule
 from neural_alignment.layers import aligned_layers
@@ -20,6 +22,23 @@ from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import compiles_itself
 
 
+def _of_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function take parsed flags in the place of settings, as it did in 0.1."""
+
+    @functools.wraps(function)
+    def call(settings: Settings | flags.FlagValues, *rest: Any, **more: Any) -> Any:
+        if isinstance(settings, flags.FlagValues):
+            settings = read(settings)
+        return function(settings, *rest, **more)
+
+    return call
+
+
+# By these names `training.job` still has them.
+rule_of_flags, learning_rate_of_flags = _of_flags(make_rule), _of_flags(learning_rate)
+
+
+@_of_flags
 def load_dataset(settings: Settings, to_train: bool = True) -> data.Dataset:
     """The data set of `--dataset`, checked.
 
@@ -80,6 +99,7 @@ def doubts(settings: Settings) -> list[str]:
     return [f"--alignment={rule.name}: {doubt}" for doubt in rule.doubts()]
 
 
+@_of_flags
 def build_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
     """The model, for a data set.
 
@@ -156,6 +176,7 @@ def _clip(settings: Settings) -> optimizers.Clip | None:
     return optimizers.Clip(o.grad_clipping_method, o.grad_clipping_value) if o.grad_clip else None
 
 
+@_of_flags
 def schedules(settings: Settings, trainer: Trainer) -> dict[str, Callable[[int], Any]]:
     """Every function of the global step in a run, by name, for its events.
 

@@ -12,6 +12,7 @@ from absl import flags
 from neural_alignment import config, data, metrics
 from neural_alignment.config import Settings, UsageError
 from neural_alignment.config.flags import default_of, flag_text, on_resume, run_folder
+from neural_alignment.deprecation import moved
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import check_flags, write_flags
@@ -34,6 +35,14 @@ from neural_alignment.training.strategy import (
     worker_errors,
 )
 from neural_alignment.training.variables import model_variables
+
+__getattr__ = moved(
+    __name__,
+    {
+        "learning_rate": "neural_alignment.training.build:learning_rate_of_flags",
+        "make_rule": "neural_alignment.training.build:rule_of_flags",
+    },
+)
 
 
 def _settings(given: flags.FlagValues | Settings) -> Settings:
