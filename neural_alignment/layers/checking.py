@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import inspect
 import types
 import warnings
@@ -42,10 +43,22 @@ def check_held(model: keras.Model) -> None:
 
 
 def _used_by(function: types.FunctionType) -> Iterator[Any]:
-    with contextlib.suppress(ValueError):  # a cell that is not filled
-        used = inspect.getclosurevars(function)
-        values = [*used.nonlocals.values(), *used.globals.values()]
-        yield from parts.flat([*values, function.__defaults__, function.__kwdefaults__])
+    values = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not filled
+            values.append(cell.cell_contents)
+    values += [function.__globals__.get(name) for name in _global_names(function.__code__)]
+    yield from parts.flat(values)
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """Of a function's code and of functions inside it; `co_names` has attributes as well."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
 
 
 def check_arguments(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:

@@ -85,16 +85,16 @@ class Positions(keras.layers.Layer):
 class Trained(keras.Model):
     """A functional model with a training step of its own."""
 
-    def train_step(self, data):
-        return super().train_step(data)
+    def train_step(self, *data):
+        return super().train_step(*data)
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class TrainedStack(keras.Sequential):
     """A Sequential model with a training step of its own."""
 
-    def train_step(self, data):
-        return super().train_step(data)
+    def train_step(self, *data):
+        return super().train_step(*data)
 
 
 def stack():

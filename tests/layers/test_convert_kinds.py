@@ -299,8 +299,8 @@ class Tempered(keras.Model):
         super().__init__(*args, **kwargs)
         self.temperature = temperature
 
-    def train_step(self, data):
-        return super().train_step(data)
+    def train_step(self, *data):
+        return super().train_step(*data)
 
 
 def tempered(temperature):
@@ -353,6 +353,20 @@ def held_by_a_function():
     return keras.Model(inputs, K.Lambda(lambda x: dense(x), name="it")(h))
 
 
+dense_of_the_module: list = []
+
+
+def held_by_the_module():
+    inputs = keras.Input((5,))
+    dense_of_the_module[:] = [K.Dense(5)]
+    h = dense_of_the_module[0](inputs)
+
+    def call(x):
+        return [dense(x) for dense in (lambda: dense_of_the_module)()][0]
+
+    return keras.Model(inputs, K.Lambda(call, name="it")(h))
+
+
 def weight_held_by_a_function():
     inputs = keras.Input((5,))
     dense = K.Dense(5)
@@ -391,6 +405,7 @@ REFUSED = {
     "changed": (changed, "differ from layer 'it' on"),
     "shared_by_config": (shared_by_config, "shares with another layer"),
     "held": (held_by_a_function, "'function' of layer 'it', a Lambda"),
+    "held_by_the_module": (held_by_the_module, "'function' of layer 'it', a Lambda"),
     "weight_held": (weight_held_by_a_function, "'function' of layer 'it', a Lambda"),
     "function": (with_a_function, "'it', a Function"),
     "beside": (with_a_layer_beside, r"the layers \['it'\]"),
