@@ -26,7 +26,7 @@ SIZES = {
     "Xception": 71,
 }
 WAYS = ("as_built", "from_keras_file", "from_h5_file", "deep_copied", "unpickled")
-# Legacy files know no operations of keras.ops, and no Normalization that was not adapted.
+# Keras does not load these from legacy files: they add numbers, or have a class it does not find.
 NO_H5 = ("ConvNeXtTiny", "MobileNetV3Large", "MobileNetV3Small")
 
 
