@@ -200,6 +200,7 @@ def _tower(*, inner):
         "wrapper class",
         "name inside a wrapper",
         "every layer",
+        "every layer with a kernel",
         "classes that are there or not",
     ],
 )
