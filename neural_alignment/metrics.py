@@ -15,8 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from neural_alignment import backend
-from neural_alignment.layers import Aligned, keras_private
+from neural_alignment import backend, keras_private
+from neural_alignment.layers import Aligned
 from neural_alignment.layers.aligned import Call, probe, sites
 from neural_alignment.layers.site import Site
 from neural_alignment.maps import Linear

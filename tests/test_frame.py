@@ -1,7 +1,9 @@
-"""The house rules that a machine can check: imports, arrows, print, versions, make targets."""
+"""The house rules that a machine can check: arrows, sizes, private names, versions, targets."""
 
 import ast
+import functools
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -11,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import pytest
 
 import neural_alignment
@@ -60,6 +63,44 @@ LIGHT = (
 MOVED = ("neural_alignment.layers.operations", "neural_alignment.training.metrics")
 # What imports another framework than the one the tests run on.
 FOREIGN = ("neural_alignment.backend.jax", "neural_alignment.backend.torch")
+
+ALL_FILES = sorted(
+    path
+    for folder in ("neural_alignment", "scripts", "benchmarks", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+MOST_LINES, MOST_OF_A_FUNCTION = 400, 60
+# Longer than a file should be, and why.
+LONG_FILES = {
+    "neural_alignment/optimizers/rate_scheduler.py": "one family of schedules, half docstrings",
+    "tests/data/test_imagenet.py": "cases of one reader, on shards made at the top",
+    "tests/data/test_local.py": "cases of one reader, on files made at the top",
+    "tests/data/test_prepare_imagenet.py": "cases of one script, on archives made at the top",
+    "tests/layers/test_direct.py": "what one way of feedback must do in every layer and training",
+    "tests/layers/test_conformance.py": "what one table of rules and layers must do",
+}
+# What Keras's optimizers have for subclasses, public or not: every one of Keras's own uses them.
+SUBCLASS_HOOKS = {
+    "_apply_weight_decay": "overridden: on PyTorch it fails where every variable is excluded",
+    "_get_current_learning_rate": "overridden: a schedule sees updates, not batches",
+    "_get_variable_index": "a variable's slot in the lists that build has made",
+    "_iterations": "the count of batches, where `iterations` is overridden to count updates",
+    "_learning_rate": "the schedule, where `learning_rate` gives its value",
+    "_model_variables_moving_average": "overridden: the averages are the nested optimizers'",
+    "_trainable_variables": "the variables that build was given",
+    "_use_weight_decay": "overridden: the nested optimizer's",
+    "_variables": "its own, where `variables` is overridden to have the nested optimizers' too",
+}
+# Private names of other libraries.
+ELSEWHERE = {
+    "neural_alignment/search/forkserver.py": {
+        "_exit": "a forked child ends without its parent's handlers",
+        "_run_exitfuncs": "but with its own",
+    },
+    "neural_alignment/search/spark.py": {
+        "_dynamic_trials": "hyperopt's SparkTrials shows what has ended nowhere else",
+    },
+}
 
 
 def relative(path: Path) -> str:
@@ -118,25 +159,6 @@ def test_arrows_point_down(path):
             assert parts[1] in allowed, f"{relative(path)} imports {name}"
 
 
-# What is longer than the house has it, and why.
-LONG_FILES = {
-    "alignments/alignment.py": "the base classes of rules, read together",
-    "optimizers/rate_scheduler.py": "one family of schedules; half of it is docstrings",
-}
-LONG_FUNCTIONS = {"average_gradients": "one loop of TensorFlow's with its state"}
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_files_and_functions_are_short(path):
-    text = path.read_text()
-    name = path.relative_to(PACKAGE).as_posix()
-    assert len(text.splitlines()) <= 400 or name in LONG_FILES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.name not in LONG_FUNCTIONS:
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= 60, f"{name}: {node.name} has {lines} lines"
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_no_print_and_no_bare_except(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -147,6 +169,90 @@ def test_no_print_and_no_bare_except(path):
             and node.func.id == "print"
         )
         assert not (bare or printed), f"{relative(path)}, line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_what_is_private_in_keras_stands_in_one_module(path):
+    """An attribute with an underscore is the package's own, or named above with its reason."""
+    if path.name == "keras_private.py":
+        return
+    allowed = _of_the_package() | ELSEWHERE.get(relative(path), {}).keys()
+    for node in ast.walk(ast.parse(path.read_text())):
+        where = f"{relative(path)}, line {getattr(node, 'lineno', 0)}"
+        for name, is_own in _private_names(node):
+            hook = is_own and name in SUBCLASS_HOOKS and path.parent.name == "optimizers"
+            private_of_keras = name in _of_keras() and not is_own
+            assert hook or (name in allowed and not private_of_keras), (
+                f"{where}: {name} is not this package's; put it into keras_private.py"
+            )
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not any(re.match(r"keras\.(src|_)", name) for name in names), where
+
+
+def _private_names(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """(attribute, whether it is asked of self or cls) where a node asks for a private one."""
+    if isinstance(node, ast.Attribute):
+        own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        own |= isinstance(node.value, ast.Call) and ast.unparse(node.value) == "super()"
+        name = node.attr
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
+        if not (len(node.args) > 1 and isinstance(node.args[1], ast.Constant)):
+            return
+        own, name = ast.unparse(node.args[0]) in ("self", "cls"), str(node.args[1].value)
+    else:
+        return
+    if re.fullmatch(r"_[a-z]\w*", name):
+        yield name, own
+
+
+@functools.cache
+def _of_the_package() -> set[str]:
+    """The names with an underscore that the package itself gives to something."""
+    found = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                if path.name != "keras_private.py":
+                    found.add(node.attr)
+    return found - SUBCLASS_HOOKS.keys()
+
+
+@functools.cache
+def _of_keras() -> set[str]:
+    """Names with an underscore of Keras's layers, models, optimizers, callbacks and metrics."""
+    classes = (
+        keras.Model, keras.Layer, keras.Optimizer, keras.callbacks.Callback,
+        keras.callbacks.CallbackList, keras.metrics.Metric, keras.Variable,
+    )  # fmt: skip
+    sources = [
+        inspect.getsource(base) for c in classes for base in c.__mro__ if "keras" in base.__module__
+    ]
+    found = set(re.findall(r"self\.(_[a-z]\w*)|def (_[a-z]\w*)", "\n".join(sources)))
+    return {name for pair in found for name in pair if name}
+
+
+def test_the_check_sees_what_is_private_in_keras():
+    """Names that this package has reached for outside, and those a plain look finds."""
+    assert {"_metrics", "_flatten_layers", "_iterations", "_losses"} <= _of_keras()
+    code = "model._metrics; self._iterations; getattr(layer, '_losses'); self.path; x.__dict__"
+    found = [pair for node in ast.walk(ast.parse(code)) for pair in _private_names(node)]
+    assert sorted(found) == [("_iterations", True), ("_losses", False), ("_metrics", False)]
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=relative)
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    lines = len(text.splitlines())
+    assert lines <= MOST_LINES or relative(path) in LONG_FILES, f"{lines} lines: split it by jobs"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= MOST_OF_A_FUNCTION, f"{relative(path)}: {node.name}, {length} lines"
 
 
 def test_the_version_stands_in_one_place():

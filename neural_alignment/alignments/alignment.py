@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
-import importlib
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from neural_alignment.alignments import former
 from neural_alignment.alignments.facts import Facts
 from neural_alignment.alignments.initializers import FixedFraction
-from neural_alignment.alignments.options import (
-    Options,
-    ProjectionOptions,
-    option,
-)
+from neural_alignment.alignments.options import Options, ProjectionOptions, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.lazy import keras
 from neural_alignment.maps import Linear, Matmul
@@ -27,42 +21,9 @@ Tensor = Any
 # A kernel whose outputs are its last axis, as Dense and the convolutions have it.
 OUTPUTS_LAST = Matmul()
 
-# What had its place in this module before.
-_MOVED = {
-    "get": "registry",
-    "names": "registry",
-    "register": "registry",
-    "rule": "registry",
-    "serialize": "registry",
-    "draw_seed": "neural_alignment.noise",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MOVED[name] if "." in _MOVED[name] else f"neural_alignment.alignments.{_MOVED[name]}"
-    warnings.warn(
-        f"{__name__}.{name} has moved: import it from "
-        f"{'neural_alignment.alignments' if '.' not in _MOVED[name] else module}.",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return getattr(importlib.import_module(module), name)
-
-
-def _takes_linear(method: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(method).parameters.values()
-    return any(p.name == "linear" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _without_linear(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Alignment, *args: Any, linear: Linear = OUTPUTS_LAST, **kwargs: Any) -> Any:
-        del linear
-        return method(self, *args, **kwargs)
-
-    return call
+    return former.moved(__name__, name)
 
 
 class AlignmentWarning(UserWarning):
@@ -122,16 +83,7 @@ class Alignment(Facts, Options, abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Lets rules written before maps had a geometry take no `linear`."""
         super().__init_subclass__(**kwargs)
-        for name in ("variables", "backward_kernel"):
-            method = cls.__dict__.get(name)
-            if method is not None and not _takes_linear(method):
-                warnings.warn(
-                    f"Expected {cls.__name__}.{name} to take the keyword `linear`, the layer's "
-                    "map, as of version 0.2. It is called without it.",
-                    DeprecationWarning,
-                    stacklevel=2,
-                )
-                setattr(cls, name, _without_linear(method))
+        former.let_take_no_linear(cls)
 
     @classmethod
     def described(cls) -> str:

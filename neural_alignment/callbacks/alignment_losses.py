@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from neural_alignment import keras_private
 from neural_alignment.callbacks import hooks
-from neural_alignment.layers import keras_private
 from neural_alignment.layers.site import Site
 from neural_alignment.metrics import named_sites
 
@@ -52,7 +52,7 @@ class AlignmentLosses(keras.callbacks.Callback):
             hooks.wrap(
                 model, "compute_loss", _OWNER, lambda call: _recorded(call, model, record, of)
             ),
-            hooks.add_metric(model, record),
+            keras_private.add_metric(model, record),
         ]
         model.make_train_function(force=True)
 

@@ -9,9 +9,6 @@ from typing import Any
 
 import keras
 
-# Gives `fit` the logs of an epoch, before validation and before any callback.
-EPOCH_LOGS = "_get_metrics_result_or_logs"
-
 
 def wrap(
     model: keras.Model,
@@ -54,22 +51,6 @@ def unwrap(model: keras.Model, name: str, owner: str) -> None:
         object.__delattr__(model, name)
     else:
         object.__setattr__(model, name, before)
-
-
-def add_metric(model: keras.Model, metric: keras.metrics.Metric) -> Callable[[], None]:
-    """Adds a metric to a compiled model, whose logs show it and whose step carries its state.
-
-    Args:
-        model: compiled, and built: Keras takes no new metric as an attribute then.
-        metric: to add.
-
-    Returns:
-        Takes it off again.
-    """
-    for left in [one for one in model._metrics if type(one) is type(metric)]:
-        model._metrics.remove(left)  # by a training that failed
-    model._metrics.append(metric)
-    return lambda: model._metrics.remove(metric)
 
 
 def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:

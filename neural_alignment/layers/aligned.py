@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from neural_alignment import alignments, backend
-from neural_alignment.layers import keras_private
+from neural_alignment import alignments, backend, keras_private
 from neural_alignment.layers.collector import Call, TrainingStep, given_mask, probe, training_step
 from neural_alignment.layers.site import Place, Site
 from neural_alignment.maps import Linear

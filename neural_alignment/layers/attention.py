@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from neural_alignment import alignments
-from neural_alignment.layers import keras_private
+from neural_alignment import alignments, keras_private
 from neural_alignment.layers.aligned import rule_of_layer
 from neural_alignment.layers.collector import masks
 from neural_alignment.layers.einsum_dense import EinsumDense

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from neural_alignment.layers import keras_private, parts
+from neural_alignment import keras_private
+from neural_alignment.layers import parts
 
 # Lengths to try for axes of no fixed length; deep networks need many positions.
 _LENGTHS = (8, 64, 160)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import keras
 
-from neural_alignment import alignments
-from neural_alignment.layers import checking, keras_private, parts, rewiring, table
+from neural_alignment import alignments, keras_private
+from neural_alignment.layers import checking, parts, rewiring, table
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.kernels import kernels_in
 from neural_alignment.layers.matching import Weights

@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from neural_alignment.layers import keras_private, matching, parts
+from neural_alignment import keras_private
+from neural_alignment.layers import matching, parts
 
 
 def from_config(layer: keras.layers.Layer, cls: type | None = None, **changes: Any) -> Any:

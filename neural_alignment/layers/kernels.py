@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from neural_alignment.layers import keras_private, table
+from neural_alignment import keras_private
+from neural_alignment.layers import table
 
 
 def kernels_in(

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from neural_alignment.layers import keras_private, parts, table
+from neural_alignment import keras_private
+from neural_alignment.layers import parts, table
 from neural_alignment.layers.aligned import Aligned
 
 

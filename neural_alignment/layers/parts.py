@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from neural_alignment.layers import keras_private
+from neural_alignment import keras_private
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 

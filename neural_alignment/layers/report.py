@@ -8,7 +8,8 @@ import sys
 import keras
 from absl import logging
 
-from neural_alignment.layers import keras_private, kernels, parts, table
+from neural_alignment import keras_private
+from neural_alignment.layers import kernels, parts, table
 
 _HEAD = ("layer", "class", "error goes back by")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from neural_alignment import alignments
-from neural_alignment.layers import keras_private, parts
+from neural_alignment import alignments, keras_private
+from neural_alignment.layers import parts
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.direct import DirectFeedback, StopError
 from neural_alignment.layers.kernels import kernels_in

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from neural_alignment import backend, ties
+from neural_alignment import backend, keras_private, ties
 from neural_alignment.alignments import Alignment
 from neural_alignment.backend.contract import Tie
-from neural_alignment.layers import keras_private
 from neural_alignment.layers.collector import SiteLoss, active_step, is_backpropagation, record
 from neural_alignment.maps import Linear, two_kernels
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from neural_alignment import noise
+from neural_alignment import keras_private, noise
 from neural_alignment.optimizers import validation
 from neural_alignment.optimizers.base import UpdateRule
 
@@ -107,7 +107,7 @@ class Noisy(UpdateRule, keras.optimizers.Optimizer):
         """Updates all variables and counts the step in both optimizers."""
         super().apply(grads, trainable_variables)
         if len(grads):
-            self.optimizer._iterations.assign_add(1)
+            keras_private.count_update(self.optimizer)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and adds its noise."""
@@ -136,7 +136,7 @@ class Noisy(UpdateRule, keras.optimizers.Optimizer):
         self.optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def _use_weight_decay(self, variable: Any) -> bool:
-        return self.optimizer._use_weight_decay(variable)
+        return keras_private.decays(self.optimizer, variable)
 
     def save_own_variables(self, store: Any) -> None:
         """Saves what is not the inner optimizer's, which Keras saves beside it."""

@@ -117,6 +117,15 @@ def compute_gradients(
     return gradients, list(losses), rest
 
 
+def _check_floating(outputs: Sequence[Tensor]) -> None:
+    for output in outputs:
+        if not output.dtype.is_floating:
+            raise ValueError(
+                "Expected floating results to average over micro-batches. "
+                f"Received: {output.dtype.name} of shape {output.shape}"
+            )
+
+
 def average_gradients(
     loss_function: LossFunction,
     batch: Any,
@@ -158,12 +167,7 @@ def average_gradients(
     work = work.get_concrete_function(specs)
     structure = work.structured_outputs
     outputs = [output for output in tf.nest.flatten(structure) if output is not None]
-    for output in outputs:
-        if not output.dtype.is_floating:
-            raise ValueError(
-                "Expected floating results to average over micro-batches. "
-                f"Received: {output.dtype.name} of shape {output.shape}"
-            )
+    _check_floating(outputs)
 
     def body(index: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
         results = work(tf.nest.map_structure(lambda x: x[index], stacked))

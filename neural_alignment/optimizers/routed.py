@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from neural_alignment import backend, ties
+from neural_alignment import backend, keras_private, ties
 from neural_alignment.optimizers import validation
 from neural_alignment.optimizers.clock import common_accumulation
 from neural_alignment.optimizers.rate_scheduler import Schedule
@@ -114,7 +114,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
                 f"averages. Received: use_ema=False in {', '.join(without)}"
             )
         average = {
-            id(variable): one._model_variables_moving_average[one._get_variable_index(variable)]
+            id(variable): keras_private.average_of(one, variable)
             for one, chosen in parts
             for variable, _ in chosen
         }

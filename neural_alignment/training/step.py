@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from neural_alignment import keras_private
 from neural_alignment.layers.aligned import aligned_layers, training_step
 from neural_alignment.optimizers.optimizers import Clip, apply_gradients, average_gradients
 
@@ -68,7 +69,7 @@ class Step:
             each.build(model.trainable_variables)
         self._statistics = [
             variable
-            for layer in model._flatten_layers(include_self=False)
+            for layer in keras_private.flatten_layers(model)
             if isinstance(layer, keras.layers.BatchNormalization)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment import layers
-from neural_alignment.layers import keras_private, training_step
+from neural_alignment import keras_private, layers
+from neural_alignment.layers import training_step
 
 K = keras.layers
 

@@ -215,3 +215,39 @@ def losses_kept(layers: list[keras.layers.Layer]) -> Iterator[None]:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(ids)
+
+
+def add_metric(model: keras.Model, metric: keras.metrics.Metric) -> Callable[[], None]:
+    """Adds a metric to a compiled model, whose logs show it and whose step carries its state.
+
+    Args:
+        model: compiled, and built: Keras takes no new metric as an attribute then.
+        metric: to add; one of its type that is there is taken off.
+
+    Returns:
+        Takes it off again.
+    """
+    for left in [one for one in model._metrics if type(one) is type(metric)]:
+        model._metrics.remove(left)  # by a training that failed
+    model._metrics.append(metric)
+    return lambda: model._metrics.remove(metric)
+
+
+# Gives `fit` the logs of an epoch, before validation and before any callback.
+EPOCH_LOGS = "_get_metrics_result_or_logs"
+
+
+def average_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> keras.Variable:
+    """An optimizer's moving average of a variable, with `use_ema`."""
+    averages = optimizer._model_variables_moving_average
+    return averages[optimizer._get_variable_index(variable)]
+
+
+def count_update(optimizer: keras.optimizers.Optimizer) -> None:
+    """Counts an update that an optimizer around this one has made with its `update_step`."""
+    optimizer._iterations.assign_add(1)
+
+
+def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Whether an optimizer's weight decay changes a variable: not one that is excluded."""
+    return optimizer._use_weight_decay(variable)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from neural_alignment.layers import keras_private
+from neural_alignment import keras_private
 
 K = keras.layers
 
