@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},
     "cli": {"config", "data", "runs", "training", "search"},
+    "__main__.py": {"cli"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.
 LIGHT = (

@@ -1,0 +1,63 @@
+"""`neural-alignment COMMAND`, and the same as `python -m neural_alignment COMMAND`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from neural_alignment.exits import DONE, USAGE
+
+# A command, and its line in the help; the module of the same name has its `main`.
+COMMANDS = {
+    "train": "trains a model with a learning rule, or takes a run up again",
+    "evaluate": "validates a checkpoint of a run",
+    "search": "searches training settings, or reports on a search",
+    "prepare": "turns ImageNet, or class folders of images, into TFRecords",
+}
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:<10}{about}" for name, about in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: neural-alignment COMMAND [--FLAG=VALUE ...]",
+            "",
+            *lines,
+            "",
+            "neural-alignment COMMAND --help lists a command's flags.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: the command line, the program's name first; None: this process's.
+
+    Returns:
+        The command's exit code; 2 where there is no such command.
+    """
+    given = list(sys.argv if argv is None else argv)[1:]
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(f"{usage()}\n")
+        return DONE if given else USAGE
+    name, *rest = given
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        sys.stderr.write(
+            f"Expected a command: {', '.join(COMMANDS)}. Received: {name!r}{hint}.\n{usage()}\n"
+        )
+        return USAGE
+    module = importlib.import_module(f"neural_alignment.cli.{name}")
+    # A search starts the training script that lies beside its own.
+    return module.main([str(Path(module.__file__)), *rest])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
