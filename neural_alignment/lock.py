@@ -40,9 +40,13 @@ class FileLock:
                 f"{self._path.parent} is in use by the process with pid {holder}. Wait for it, "
                 f"end it, or give another --{self._flag}."
             ) from None
-        self.dead_holder = _holder(file)
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        try:
+            self.dead_holder = _holder(file)
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:  # a full disk, say
+            os.close(file)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._file = file
         return self
 

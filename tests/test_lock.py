@@ -1,5 +1,6 @@
 """The lock of a folder: of a living process, of a dead one, given back."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -37,4 +38,17 @@ def test_lock_of_a_living_process_and_of_a_killed_one(tmp_path):
         assert lock.dead_holder == holder.pid
         assert path.read_text() == f"{os.getpid()}\n"
     with FileLock(path, "workdir") as lock:
+        assert lock.dead_holder is None
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="lock") as raised:
+        FileLock(tmp_path / "lock", "workdir").__enter__()
+    assert raised.value.filename == str(tmp_path / "lock")
+    monkeypatch.undo()
+    with FileLock(tmp_path / "lock", "workdir") as lock:  # it was given back
         assert lock.dead_holder is None

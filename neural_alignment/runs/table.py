@@ -36,8 +36,14 @@ class Table:
         self._columns = tuple(columns)
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as file:
-                self.rows = [dict(row) for row in csv.DictReader(file)]
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                try:
+                    self.rows = [dict(row) for row in csv.DictReader(file)]
+                except csv.Error as error:
+                    raise RunDirectoryError(
+                        f"Expected a table in {path}. Received: {error}. Put the file back as it "
+                        "was, or give another --workdir."
+                    ) from error
         for row in self.rows:
             if set(row) != set(self._columns) or not (row["global_step"] or "").isdigit():
                 raise RunDirectoryError(
