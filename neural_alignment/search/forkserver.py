@@ -115,7 +115,8 @@ class ForkServer:
         raise RuntimeError(
             f"The process that trials are forked from ended with exit code {code}{said}. What it "
             f"printed is in {self._log}. Mend that and start the same search again"
-            f"{'.' if code > 0 else ', with --nopreload if this goes on.'}"
+            # Without preloading, every trial would say the same of a TensorFlow that is unusable.
+            f"{'.' if said.startswith(': Expected') else ', with --nopreload if this goes on.'}"
         )
 
 
