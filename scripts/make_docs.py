@@ -160,6 +160,19 @@ def _help(field: dataclasses.Field) -> str:
     return field.metadata["help"] + (f": {', '.join(choices)}" if 0 < len(choices) < 6 else "")
 
 
+def rules_cost() -> str:
+    """The operations that each rule's R adds to each layer."""
+    rows = []
+    for name in _alignments().names():
+        rule = _alignments().rule(name)
+        if "input_distribution" in rule.option_names():
+            inputs = (None, "normal")
+            rows.append((name, *(str(rule(input_distribution=x).extra_operations) for x in inputs)))
+        else:
+            rows.append((name, str(rule().extra_operations), ""))
+    return table(("rule", "added to each layer", "on noise"), _alike(rows))
+
+
 def flags() -> str:
     """Every flag of a training job, by section."""
     from neural_alignment.config import flags as of_jobs
@@ -318,6 +331,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rules": rules,
     "rules-coefficients": rules_coefficients,
     "rules-options": rules_options,
+    "rules-cost": rules_cost,
     "rules-other-defaults": rules_other_defaults,
     "rules-projection-options": rules_projection_options,
     "flags": flags,
