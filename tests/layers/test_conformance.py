@@ -493,20 +493,45 @@ def test_keras_arguments_by_position():
     assert (layer.strides, layer.padding) == ((2, 2), "same")
 
 
-def test_unknown_batch_and_sizes():
+@pytest.mark.parametrize(
+    "name", ["conv2d_same", "einsum", "depthwise2d", "separable2d", "conv2d_transpose"]
+)
+def test_unknown_batch_and_sizes(name):
     """Every rule in a graph that knows no batch size and no image size."""
-    made = {v: built(LAYERS["conv2d_same"], rule(v)) for v in RULES}
+    case = LAYERS[name]
+    variants = RULES if name == "conv2d_same" else PLAIN_RULES
+    made = {v: built(case, rule(v)) for v in variants}
+    unknown = (None,) * (len(case.input_shape) - 1)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 2))])
+    @tf.function(input_signature=[tf.TensorSpec((*unknown, case.input_shape[-1]))])
     def step(x):
         with training_step(0) as active:
             for layer in made.values():
                 layer(x, training=True)
         return dict(active.losses)
 
-    x = draw((3, 6, 5, 2))
+    x = draw(case.input_shape)
     with training_step(0) as active:
         for layer in made.values():
             layer(x, training=True)
     for path, loss in step(x).items():
         np.testing.assert_allclose(loss, dict(active.losses)[path], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["einsum", "depthwise1d", "separable1d", "conv1d_transpose"])
+def test_in_time_distributed(name):
+    """And R is that of the layer: the mean over the calls, one a step of time."""
+    case = LAYERS[name]
+    for variant in ("feedback", "activation", "symmetric"):
+        layer = built(case, rule(variant))
+        x = draw((case.input_shape[0], 2, *case.input_shape[1:]))
+        with training_step(0) as active:
+            found = keras.layers.TimeDistributed(layer)(x, training=True)
+        parts, losses = [], []
+        for i in range(2):
+            with training_step(0) as alone:
+                parts.append(layer(x[:, i], training=True))
+            losses.append([value for _, value in alone.losses])
+        np.testing.assert_allclose(found, np.stack(parts, axis=1), rtol=1e-5, atol=1e-6)
+        for (_, value), calls in zip(active.losses, zip(*losses, strict=True), strict=True):
+            np.testing.assert_allclose(value, np.mean(calls), rtol=1e-5)
