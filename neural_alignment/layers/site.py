@@ -218,6 +218,8 @@ class Site:
         """
         seed, variables = self.noise_seed(training), self._read()
         moves = training and self.layer.trainable and self.alignment.updates_itself
+        if moves:  # On PyTorch a variable changes in place, also where the backward pass needs it.
+            variables = {name: keras.ops.copy(value) for name, value in variables.items()}
         kept = self._kept_of_step() if moves else variables
         is_first, variables = kept is None, variables if kept is None else kept
         dtype = self.layer.compute_dtype
