@@ -162,6 +162,11 @@ class Alignment(Facts, Options, abc.ABC):
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
 
+    def input_noise(self, inputs: Tensor, seed: Tensor | None) -> Tensor:
+        """Noise for a layer's input x, where the rule `disturbs_input`; seed is int32 `[2]`."""
+        del seed
+        return keras.ops.zeros_like(inputs)
+
     def update(
         self, forward_kernel: Tensor, variables: Mapping[str, Tensor], step: Tensor | int | None
     ) -> dict[str, Tensor]:

@@ -24,6 +24,8 @@ class Facts:
 
     # Whether it is a rule of a whole model, which `align` gives it, and not of single layers.
     of_model: ClassVar[bool] = False
+    # Whether a layer's input has noise on it in training.
+    disturbs_input: ClassVar[bool] = False
     backward: ClassVar[str] = ""
     loss: ClassVar[str] = ""
     sources: ClassVar[tuple[str, ...]] = ()

@@ -232,9 +232,13 @@ class Site:
             )
         if active_step() is None:
             inputs = backend.after(inputs, list(variables.values()))
+        counts = training and self.layer.trainable and self.alignment.has_loss
+        disturbed = inputs
+        if counts and self.alignment.disturbs_input:
+            disturbed = inputs + self.alignment.input_noise(inputs, seed)
         projection = two_kernels(
             self.linear,
-            inputs,
+            disturbed,
             keras.ops.cast(forward_kernel, dtype),
             keras.ops.cast(backward_kernel, dtype),
             self._tie(variables),
@@ -242,7 +246,7 @@ class Site:
         projection = record(self, inputs, projection)
         if is_first:
             self._update(forward_kernel, variables)
-        if training and self.layer.trainable and self.alignment.has_loss:
+        if counts:
             kernels = {"forward_kernel": forward_kernel, "backward_kernel": backward_kernel}
             self._add_loss(
                 lambda step: self._loss(inputs, projection, kernels, variables, seed, mask, step)

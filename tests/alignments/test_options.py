@@ -30,6 +30,7 @@ def test_the_rules():
         "kolen_pollack",
         "mirror",
         "moving_average",
+        "phaseless",
         "product",
         "sign_symmetry",
         "symmetric",

@@ -57,7 +57,8 @@ def rules_to_save(name):
 
 
 def test_the_table_leaves_no_rule_out():
-    assert sorted(PLAIN_RULES) == sorted(alignments.layer_names())
+    plain = [n for n in alignments.layer_names() if not alignments.rule(n).disturbs_input]
+    assert sorted(PLAIN_RULES) == plain
 
 
 def test_the_table_leaves_no_layer_out():
