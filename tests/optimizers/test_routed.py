@@ -1,3 +1,4 @@
+import contextlib
 import warnings
 
 import keras
@@ -6,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import alignments, optimizers
+from neural_alignment.callbacks import AlignmentLosses, GlobalStep
 from neural_alignment.layers import Dense
 from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training.step import Step
@@ -207,6 +209,28 @@ def test_rates_in_fit_give_the_numbers_of_the_trainers_step(rule, timing):
         step(tf.constant(images), tf.constant(targets), tf.constant(number))
     for got, expected in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_clock_and_r_on_two_replicas(mirrored):
+    """As on one device: R is a mean over replicas of the same kernels, steps count once."""
+    logged = []
+    for scope in (mirrored.scope(), contextlib.nullcontext()):
+        with scope:
+            schedule = rate_scheduler.ManualDrop(before=1e-3, after=0.0, boundary_step=1)
+            keras.utils.set_random_seed(1)
+            layer = Dense(2, alignment=alignments.Symmetric(self_coef=schedule), name="only")
+            model = keras.Sequential([keras.Input((4,)), layer])
+            pair = (optimizers.get(name, learning_rate=0.0) for name in ("gd", "momentum"))
+            model.compile(optimizers.RoutedOptimizer(*pair), "mse", jit_compile=False)
+        x = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
+        history = model.fit(
+            x, x[:, :2], batch_size=8, epochs=2, shuffle=False, verbose=0,
+            callbacks=[GlobalStep(), AlignmentLosses(by_layer=True)],
+        ).history  # fmt: skip
+        logged.append(history)
+    assert set(logged[0]) == {"loss", "alignment_loss", "alignment_loss/only"}
+    for key, values in logged[1].items():
+        np.testing.assert_allclose(logged[0][key], values, rtol=1e-4)
 
 
 def test_bad_arguments():
