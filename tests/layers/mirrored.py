@@ -34,7 +34,7 @@ def train(variants, strategy, x, targets):
     with strategy.scope():
         model = make(variants)
         error = keras.losses.mean_squared_error
-        model.compile(keras.optimizers.SGD(0.1), lambda y, p: len(variants) * error(y, p))
+        model.compile(keras.optimizers.SGD(0.01), lambda y, p: len(variants) * error(y, p))
     y = np.tile(targets, len(variants))
     data = tf.data.Dataset.from_tensors((x, y)).unbatch().batch(len(x)).repeat(2)
     history = model.fit(data, steps_per_epoch=1, epochs=2, verbose=0).history["loss"]

@@ -14,6 +14,8 @@ from tests.training import children
 RULES = ("backprop", *alignments.names())
 # The models that docs/settings.md promises to train on the digits with nothing but a rule.
 MODELS = ("fc", "conv", "lenet5")
+# Top-1 in percent; 95 for all others. frozen is a baseline, and learns in its last layer alone.
+AT_LEAST = {"feedback": 93.0, "frozen": 60.0}
 
 
 def filled(*argv):
@@ -158,7 +160,7 @@ def test_it_learns_with_nothing_but_a_rule(rule, model, tmp_path):
     assert ended.code == 0, ended.errors
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         top1 = 100.0 * float(list(csv.DictReader(file))[-1]["val_top1"])
-    assert top1 >= (93.0 if rule == "feedback" else 95.0)
+    assert top1 >= AT_LEAST.get(rule, 95.0)
 
 
 @pytest.mark.slow
