@@ -259,6 +259,11 @@ def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> Non
             raise UsageError(
                 f"--space={plan.space.name}: the training script refuses its settings: {error}"
             ) from error
+        if plan.objective != "top1" and parsed.alignment in (None, "backprop"):
+            raise UsageError(
+                f"--objective={plan.objective}: expected a space whose trials have a learning rule, "
+                "and so angles of W and B. Received: backpropagation"
+            )
         if parsed.dataset in _NEED_DATA_DIR and parsed.data_dir is None:
             raise UsageError(
                 f"--train_flag: Expected the folder of {parsed.dataset}. Received: none. "

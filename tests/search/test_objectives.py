@@ -1,9 +1,11 @@
 """What a search maximises, by --objective; and how many trials it draws at random."""
 
+import dataclasses
 import json
 
 import pytest
 
+from neural_alignment.config import UsageError
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import objectives
 from neural_alignment.search import plan as plans
@@ -122,3 +124,18 @@ def test_all_at_random_is_said(tmp_path):
 def test_parts_of_a_score():
     assert objectives.parts({"val_top1": 0.5}) == ""
     assert objectives.parts({"val_top1": 0.5, "mean_angle": 12.34}) == " (top-1 50.00%, 12.3°)"
+
+
+@pytest.mark.parametrize("objective", objectives.OBJECTIVES)
+def test_backpropagation_has_no_angles_to_search_for(objective):
+    data = {
+        "name": "mine", "schedule_epochs": 2, "max_epochs": 1, "flags": {"alignment": "backprop"},
+        "parameters": [{"name": "rate", "distribution": "uniform", "flag": "learning_rate",
+                        "low": 0.01, "high": 0.1}],
+    }  # fmt: skip
+    plan = dataclasses.replace(make_plan(data), objective=objective)
+    if objective == "top1":
+        search_flags.check_trials(plan)
+    else:
+        with pytest.raises(UsageError, match=f"--objective={objective}: expected a space"):
+            search_flags.check_trials(plan)
