@@ -261,7 +261,7 @@ def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> Non
             ) from error
         if plan.objective != "top1" and parsed.alignment in (None, "backprop"):
             raise UsageError(
-                f"--objective={plan.objective}: expected a space whose trials have a learning rule, "
+                f"--objective={plan.objective}: expected a space whose trials have a rule, "
                 "and so angles of W and B. Received: backpropagation"
             )
         if parsed.dataset in _NEED_DATA_DIR and parsed.data_dir is None:
