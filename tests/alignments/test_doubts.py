@@ -19,6 +19,7 @@ SCHEDULE = rate_scheduler.Coefficient(value=0.0, steps_per_epoch=10, train_epoch
 
 # Rule, options, what the message says that they need.
 DOUBTFUL = [
+    ("phaseless", {"noise_stddev": 1e-4}, "amp_coef near 2e+07"),
     ("symmetric", {"self_coef": 0.0}, "Expected self_coef > 0"),
     ("symmetric", {"self_coef": -1.0}, "towards -W"),
     ("symmetric", {"decay_coef": 0.0}, "Expected decay_coef > 0"),

@@ -15,10 +15,10 @@ pytestmark = [
 CONV_LAYERS, DENSE_LAYERS = 2, 1
 NOISE = {"input_distribution": "normal"}
 CASES = [
-    *({"name": name} for name in alignments.names()),
+    *({"name": name} for name in alignments.layer_names()),
     *(
         {"name": name, **NOISE}
-        for name in alignments.names()
+        for name in alignments.layer_names()
         if "input_distribution" in alignments.rule(name).option_names()
     ),
     {"name": "product", "factored": False},

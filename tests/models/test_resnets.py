@@ -80,7 +80,7 @@ def test_a_rule_doubles_the_kernels(name):
 @pytest.mark.parametrize(
     ("name", "rule"),
     [("resnet18", "symmetric"), ("resnet18_v2", "symmetric")]
-    + [("resnet20", rule) for rule in alignments.names()],
+    + [("resnet20", rule) for rule in alignments.layer_names()],
 )
 def test_every_convolution_and_the_head_take_the_rule(name, rule):
     model = shared(name, alignment=rule)

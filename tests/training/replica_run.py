@@ -41,7 +41,11 @@ VARIANTS = {
 
 def rules() -> list[alignments.Alignment]:
     """One object for each rule of the registry, and more for some."""
-    made = [alignments.rule(name)(**OPTIONS.get(name, {})) for name in alignments.layer_names()]
+    made = [
+        alignments.rule(name)(**OPTIONS.get(name, {}))
+        for name in alignments.layer_names()
+        if not alignments.rule(name).disturbs_input  # every replica has noise of its own
+    ]
     for name, variants in VARIANTS.items():
         made += [alignments.rule(name)(**options) for options in variants]
     return made

@@ -29,7 +29,7 @@ EVERYTHING = {
     "batch_center_forward_output": True,
 }
 # Every rule as it is, and with what adds most to its step.
-RULES = {name: alignments.rule(name)() for name in alignments.names()}
+RULES = {name: alignments.rule(name)() for name in alignments.layer_names()}
 RULES |= {
     f"{name}, everything": alignments.rule(name)(**NOISE, **EVERYTHING)
     for name in ("activation", "mirror", "information")
