@@ -9,6 +9,7 @@ from typing import Any
 
 _FORWARD = "_aligned_with"
 _SHARED = "_trained_by_both_losses"
+_LINEAR = "_wants_linear_updates"
 
 
 def tie(backward_kernel: Any, forward_kernel: Any) -> None:
@@ -52,3 +53,24 @@ def is_shared(variable: Any) -> bool:
         What `share` said.
     """
     return getattr(variable, _SHARED, False)
+
+
+def require_linear(variable: Any) -> None:
+    """Says that a variable is right only where updates are linear in the gradients.
+
+    Args:
+        variable: a `keras.Variable`.
+    """
+    setattr(variable, _LINEAR, True)
+
+
+def requires_linear(variable: Any) -> bool:
+    """Whether a variable is right only where updates are linear in the gradients.
+
+    Args:
+        variable: a `keras.Variable`.
+
+    Returns:
+        What `require_linear` said.
+    """
+    return getattr(variable, _LINEAR, False)

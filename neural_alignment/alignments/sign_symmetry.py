@@ -16,10 +16,6 @@ from neural_alignment.maps import Linear
 _MAGNITUDE_DRAW = 1
 
 
-def _glorot_stddev(linear: Linear, kernel_shape: tuple[int, ...]) -> float:
-    return math.sqrt(2.0 / (linear.fan_in(kernel_shape) + linear.fan_out(kernel_shape)))
-
-
 @register("sign_symmetry")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignSymmetry(Alignment):
@@ -31,10 +27,17 @@ class SignSymmetry(Alignment):
 
     Args:
         magnitude: "uniform", "batch_random" or "fixed_random".
+        magnitude_scale: s: "glorot", as above, or "kaiming", `1 / sqrt(3 fan_in)` (BioTorch's).
+        magnitude_distribution: of M: "normal", or "uniform" of the same deviation, within
+            `sqrt(3) s` (BioTorch's).
     """
 
     magnitude: str = option(
         "uniform", "magnitude of the backward kernel", ("uniform", "batch_random", "fixed_random")
+    )
+    magnitude_scale: str = option("glorot", "size of the magnitude", ("glorot", "kaiming"))
+    magnitude_distribution: str = option(
+        "normal", "how random magnitudes are drawn", ("normal", "uniform")
     )
 
     trains_backward_kernel: ClassVar[bool] = False
@@ -43,7 +46,21 @@ class SignSymmetry(Alignment):
     examples: ClassVar[Examples] = {
         "batch_random": {"magnitude": "batch_random"},
         "fixed_random": {"magnitude": "fixed_random", "density": 0.5},
+        "peers": {
+            "magnitude": "batch_random",
+            "magnitude_scale": "kaiming",
+            "magnitude_distribution": "uniform",
+        },
     }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.magnitude == "uniform" and self.magnitude_distribution != "normal":
+            raise ValueError(
+                "Expected magnitude='batch_random' or 'fixed_random' with a "
+                "magnitude_distribution. Received: magnitude='uniform', "
+                f"magnitude_distribution={self.magnitude_distribution!r}"
+            )
 
     @property
     def is_random(self) -> bool:
@@ -58,9 +75,20 @@ class SignSymmetry(Alignment):
     ) -> dict[str, Variable]:
         made = self._mask("backward_mask", kernel_shape)
         if self.magnitude == "fixed_random":
-            normal = keras.initializers.RandomNormal(stddev=_glorot_stddev(linear, kernel_shape))
-            made["backward_magnitude"] = Variable(kernel_shape, normal, False)
+            stddev = self._stddev(linear, kernel_shape)
+            if self.magnitude_distribution == "uniform":
+                bound = math.sqrt(3.0) * stddev
+                drawn = keras.initializers.RandomUniform(-bound, bound)
+            else:
+                drawn = keras.initializers.RandomNormal(stddev=stddev)
+            made["backward_magnitude"] = Variable(kernel_shape, drawn, False)
         return made
+
+    def _stddev(self, linear: Linear, kernel_shape: tuple[int, ...]) -> float:
+        fan_in, fan_out = linear.fan_in(kernel_shape), linear.fan_out(kernel_shape)
+        if self.magnitude_scale == "kaiming":
+            return 1.0 / math.sqrt(3.0 * fan_in)
+        return math.sqrt(2.0 / (fan_in + fan_out))
 
     def backward_kernel(
         self,
@@ -70,13 +98,17 @@ class SignSymmetry(Alignment):
         *,
         linear: Linear = OUTPUTS_LAST,
     ) -> Tensor:
-        stddev = _glorot_stddev(linear, tuple(forward_kernel.shape))
+        stddev = self._stddev(linear, tuple(forward_kernel.shape))
         if self.magnitude == "uniform":
             magnitude = stddev
         elif self.magnitude == "fixed_random":
             magnitude = keras.ops.abs(variables["backward_magnitude"])
         else:
-            drawn = noise.normal(forward_kernel.shape, noise.draw_seed(seed, _MAGNITUDE_DRAW))
+            seed = noise.draw_seed(seed, _MAGNITUDE_DRAW)
+            if self.magnitude_distribution == "uniform":
+                drawn = math.sqrt(3.0) * noise.uniform(forward_kernel.shape, seed)
+            else:
+                drawn = noise.normal(forward_kernel.shape, seed)
             magnitude = stddev * keras.ops.abs(drawn)
         # A forward kernel merged with LoRA has the layer's compute dtype.
         magnitude = keras.ops.cast(magnitude, forward_kernel.dtype)

@@ -192,6 +192,8 @@ class Site:
         """
         rule = self.alignment
         for variable in self.variables.values():
+            if variable.trainable and rule.needs_linear_updates:
+                ties.require_linear(variable)
             if variable.trainable and rule.tie_grad:
                 ties.tie(variable, kernel)
                 if rule.has_loss:

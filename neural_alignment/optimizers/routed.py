@@ -12,6 +12,8 @@ from keras import ops
 from neural_alignment import backend, keras_private, ties
 from neural_alignment.optimizers import validation
 from neural_alignment.optimizers.clock import common_accumulation
+from neural_alignment.optimizers.gd import GradientDescent
+from neural_alignment.optimizers.momentum import Momentum
 from neural_alignment.optimizers.rate_scheduler import Schedule
 
 # The variables that a learning rule makes: backward_kernel, backward_kernel_r, ...
@@ -171,6 +173,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
                 f"from the forward kernel, by patterns={self.patterns}. Match the forward kernel, "
                 "too, or leave the patterns at their default."
             )
+        self._check_linear(variables)
         shared = [variable.path for variable in variables if ties.is_shared(variable)]
         if shared and not self.loss_rate == self.alignment_rate == 1.0:
             raise ValueError(
@@ -180,6 +183,17 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
                 "update_forward). Leave both rates at 1, or train with "
                 "`neural_alignment.training.Step`."
             )
+
+    def _check_linear(self, variables: Sequence[Any]) -> None:
+        for optimizer, chosen in self._split(variables, variables):
+            wanting = [one.path for one, _ in chosen if ties.requires_linear(one)]
+            if wanting and not _is_linear(optimizer):
+                raise ValueError(
+                    "Expected gradient descent or momentum, without clipping, for a rule that is "
+                    "exact only where updates are linear in the gradients (product with "
+                    f"factored=False). Received: {optimizer.name!r}, a {type(optimizer).__name__}, "
+                    f"for {wanting}. Take another optimizer, or factored=True."
+                )
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Applies each nested optimizer to its variables; those without a gradient stay."""
@@ -312,3 +326,9 @@ def _rated(gradient: Any, rate: Any) -> Any:
         return gradient
     gradient = backend.read(gradient)
     return gradient * ops.cast(rate, gradient.dtype)
+
+
+def _is_linear(optimizer: keras.optimizers.Optimizer) -> bool:
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
+    known = (GradientDescent, Momentum, keras.optimizers.SGD)
+    return type(optimizer) in known and clips == (None, None, None)

@@ -189,3 +189,26 @@ def test_weights_of_one_form_are_refused_by_the_other(factored, tmp_path):
 def test_a_mask_has_no_composite_form():
     with pytest.raises(ValueError, match=r"density=1 with factored=False.*Received: density=0\.5"):
         alignments.Product(factored=False, density=0.5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "refused"),
+    [
+        (lambda: optimizers.get("momentum"), False),
+        (lambda: keras.optimizers.SGD(0.1, 0.9, nesterov=True, weight_decay=1e-3), False),
+        (lambda: optimizers.get("adam"), True),
+        (lambda: keras.optimizers.Adam(), True),
+        (lambda: keras.optimizers.SGD(global_clipnorm=1.0), True),
+        (lambda: optimizers.Noisy(optimizers.get("gd"), variance=1e-3), True),
+    ],
+)
+@pytest.mark.parametrize("factored", [True, False])
+def test_in_fit_the_routed_optimizer_refuses_what_is_not_linear(factored, optimizer, refused):
+    model = network("dense", "float32", factored=factored)
+    routed = optimizers.RoutedOptimizer(optimizer(), optimizers.get("gd"))
+    if refused and not factored:
+        with pytest.raises(ValueError, match=r"exact only where updates are linear.*Received: "):
+            routed.build(model.trainable_variables)
+        return
+    routed.build(model.trainable_variables)
+    assert routed.built

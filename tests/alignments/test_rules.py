@@ -148,6 +148,26 @@ def test_magnitudes_of_sign_symmetry():
         np.testing.assert_allclose(drawn[magnitude].mean(), stddev * np.sqrt(2 / np.pi), rtol=0.05)
 
 
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("magnitude", ["uniform", "batch_random", "fixed_random"])
+def test_magnitudes_of_the_peers(magnitude, distribution):
+    """BioTorch's: 1 / sqrt(3 fan_in); |U(-sqrt(3) s, sqrt(3) s)|."""
+    options = {"magnitude": magnitude, "magnitude_scale": "kaiming"}
+    if magnitude == "uniform" and distribution == "uniform":
+        with pytest.raises(ValueError, match="Expected magnitude='batch_random' or"):
+            alignments.SignSymmetry(**options, magnitude_distribution=distribution)
+        return
+    layer = Conv2D(
+        30, 3, alignment=alignments.SignSymmetry(**options, magnitude_distribution=distribution)
+    )
+    layer.build((None, 8, 8, 20))
+    sizes, stddev = np.abs(layer.backward_kernel_value()), 1.0 / np.sqrt(3 * 9 * 20)
+    np.testing.assert_allclose(np.sqrt((sizes**2).mean()), stddev, rtol=0.05)
+    if distribution == "uniform":
+        assert sizes.max() <= np.sqrt(3) * stddev * 1.0001
+        np.testing.assert_allclose(sizes.mean(), np.sqrt(3) * stddev / 2, rtol=0.05)
+
+
 def delivered(layer, x, step=None):
     """dx of ones: what the backward kernel of this call was."""
     x = tf.constant(x)
