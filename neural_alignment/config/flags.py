@@ -134,6 +134,23 @@ class Settings:
         """The flags that were not given, and hold by data set, model and rule."""
         return tuple(name for name in self.run.defaults or () if name != NONE)
 
+    def compiled(self, choice: str) -> Settings:
+        """These settings with `--jit_compile` as it was decided.
+
+        Args:
+            choice: "true" or "false".
+
+        Returns:
+            Settings.
+        """
+        decided = {"jit_compile": choice}
+        return dataclasses.replace(
+            self,
+            devices=dataclasses.replace(self.devices, **decided),
+            given={**self.given, **decided},
+            values={**self.values, **decided},
+        )
+
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines every flag of a training job.

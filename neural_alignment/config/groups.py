@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from neural_alignment import alignments, data, models, optimizers
-from neural_alignment.config.options import ModuleText, PathText, option
+from neural_alignment.config.options import ModuleText, PathText, Switch, option
 from neural_alignment.config.presets import preset_names
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
@@ -269,7 +269,14 @@ class Devices:
         low=1,
     )
     dtype: str = option("float32", "what the layers compute in", ("float32", "bfloat16"))
-    jit_compile: bool = option(False, "compile the step with XLA")
+    jit_compile: Switch = option(
+        "auto",
+        "compile the step with XLA; auto: on GPUs and TPUs",
+        ("auto", "true", "false"),
+    )
+    tf32: bool = option(
+        True, "float32 products of GPUs in TensorFloat-32: 10 bits of mantissa, and faster"
+    )
 
 
 def rule_options() -> dict[str, dataclasses.Field]:

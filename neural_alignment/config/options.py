@@ -20,6 +20,9 @@ from absl import flags
 PathText = typing.NewType("PathText", str)
 # A module of the user's, or the path of a .py file; several with commas.
 ModuleText = typing.NewType("ModuleText", str)
+# "true", "false" or "auto"; on the command line also as a boolean: --flag, --noflag.
+Switch = typing.NewType("Switch", str)
+_SWITCHED = {"t": "true", "1": "true", "f": "false", "0": "false"}
 _NOT_GIVEN = dataclasses.MISSING
 
 
@@ -94,7 +97,7 @@ class Parser(flags.ArgumentParser):
     """Reads a flag's text as its option says: type, bounds, choices; paths with `~` expanded.
 
     Args:
-        kind: bool, int, float, str, PathText or ModuleText.
+        kind: bool, int, float, str, PathText, ModuleText or Switch.
         is_list: several of them, comma-separated.
         metadata: the option's.
     """
@@ -113,6 +116,9 @@ class Parser(flags.ArgumentParser):
         Raises:
             ValueError: what was expected, and what came.
         """
+        if self.kind is Switch:
+            text = str(argument).lower()
+            return self._one(_SWITCHED.get(text, text))
         if not isinstance(argument, str):
             return argument
         if not self.is_list or self.metadata["repeat"]:
@@ -245,6 +251,11 @@ def define(name: str, parser: Parser, default: Any, help: str, fv: flags.FlagVal
     """
     if parser.kind is bool:
         flags.DEFINE_boolean(name, default, help, flag_values=fv)
+        return
+    if parser.kind is Switch:
+        serializer = flags.ArgumentSerializer()
+        made = flags.Flag(parser, serializer, name, default, help, boolean=True)
+        flags.DEFINE_flag(made, fv)
         return
     if parser.metadata["repeat"]:
         serializer = flags.ArgumentSerializer()

@@ -41,6 +41,26 @@ def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
         raise cannot_write(error) from error
 
 
+def compiled_before(folder: pathlib.Path) -> str | None:
+    """Whether the step of the run in a folder is compiled with XLA, as its flags.cfg says.
+
+    Args:
+        folder: the run directory.
+
+    Returns:
+        "true" or "false"; None where there is no run.
+    """
+    path = folder / "flags.cfg"
+    if not path.exists():
+        return None
+    return record.named(record.complete(_lines(path))).get("jit_compile")
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def check_flags(
     folder: pathlib.Path,
     values: Mapping[str, str],
@@ -64,9 +84,10 @@ def check_flags(
     path = folder / "flags.cfg"
     if not path.exists():
         return
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = _lines(path)
     before = {_flag_name(line): line for line in record.complete(lines)}
+    if "jit_compile" in before and "jit_compile" not in values:
+        values = {**values, "jit_compile": before["jit_compile"]}  # auto, decided at the start
     compared = set(before) | set(values if given is None or record.is_complete(lines) else given)
     differences = []
     for name in sorted(compared):

@@ -26,6 +26,8 @@ _BEFORE_0_2: Mapping[str, Mapping[str, str]] = {
     "kolen_pollack": {"update_forward": "false"},
     "product": {"update_forward": "false"},
 }
+# Version 0.1 had a boolean there.
+_SPELLED = {"--jit_compile": "--jit_compile=true", "--nojit_compile": "--jit_compile=false"}
 
 
 def named(lines: Sequence[str]) -> dict[str, str]:
@@ -48,10 +50,11 @@ def complete(lines: Sequence[str]) -> list[str]:
     Returns:
         Lines; as they were where the file is complete.
     """
+    lines = [_SPELLED.get(line.strip(), line) for line in lines]
     if is_complete(lines):
-        return list(lines)
+        return lines
     given = named(lines)
-    options = _BEFORE_0_2.get(given.get("alignment", ""), {})
+    options = {"jit_compile": "false", **_BEFORE_0_2.get(given.get("alignment", ""), {})}
     missing = [f"--{name}={text}" for name, text in options.items() if name not in given]
     return [*missing, f"--defaults={NONE}", *lines]
 
@@ -69,4 +72,4 @@ def filled(lines: Sequence[str]) -> dict[str, str]:
     if is_complete(lines):
         return {name: whole[name] for name in whole["defaults"].split(",") if name in whole}
     given = named(lines)
-    return {n: t for n, t in whole.items() if n not in given and n != "defaults"}
+    return {n: t for n, t in whole.items() if n not in (*given, "defaults", "jit_compile")}

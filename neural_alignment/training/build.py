@@ -17,6 +17,7 @@ from neural_alignment.config.made import learning_rate, loss_rates, make_optimiz
 from neural_alignment.layers import aligned_layers
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
+from neural_alignment.training.compilation import is_compiled
 from neural_alignment.training.loop import Trainer
 from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import compiles_itself
@@ -161,7 +162,8 @@ def make_trainer(
             clip=_clip(settings),
             micro_batches=_micro_batches(settings),
             seed=settings.plan.seed,
-            jit_compile=settings.devices.jit_compile and not compiles_itself(strategy),
+            jit_compile=is_compiled(settings.devices.jit_compile, strategy, model)
+            and not compiles_itself(strategy),
         )
         return Trainer(model, step, dataset, plan or settings.plan, strategy)
 

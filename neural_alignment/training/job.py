@@ -15,7 +15,7 @@ from neural_alignment.config.flags import default_of, flag_text, on_resume, run_
 from neural_alignment.deprecation import moved
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
-from neural_alignment.runs.directory import check_flags, write_flags
+from neural_alignment.runs.directory import check_flags, compiled_before, write_flags
 from neural_alignment.training import keras_settings
 from neural_alignment.training.build import (
     build_model,
@@ -24,6 +24,7 @@ from neural_alignment.training.build import (
     make_trainer,
     schedules,
 )
+from neural_alignment.training.compilation import is_compiled
 from neural_alignment.training.console import Progress, final_table
 from neural_alignment.training.evaluate import Evaluator
 from neural_alignment.training.events import TensorBoardScalars
@@ -71,7 +72,7 @@ def train(given: flags.FlagValues | Settings) -> dict[str, float]:
     settings = _settings(given)
     folders.check_run(run_directory(settings))
     strategy = _strategy(settings)  # before any operation: it decides what devices there are
-    with worker_errors(strategy), keras_settings.of_a_run():
+    with worker_errors(strategy), keras_settings.of_a_run(settings.devices.tf32):
         return _train(settings, strategy)
 
 
@@ -88,6 +89,9 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         # An existing run is locked and compared before the data are gone through, which may take
         # minutes; a new one is made after the model, so that flags which fit none leave nothing.
         lock = FileLock(workdir / "lock", "workdir")
+        # What auto decided holds for the run, wherever it goes on.
+        if settings.devices.jit_compile == "auto" and (before := compiled_before(workdir)):
+            settings = settings.compiled(before)
         given = config.flag_lines(settings)
         if chief and workdir.exists():
             stack.enter_context(lock)
@@ -98,8 +102,10 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         trainer = make_trainer(settings, dataset, strategy)
         if chief and not workdir.exists():
             stack.enter_context(lock)
+        compiled = is_compiled(settings.devices.jit_compile, strategy, trainer.model)
+        settings = settings.compiled(str(compiled).lower())
         if chief:
-            write_flags(workdir, given)
+            write_flags(workdir, config.flag_lines(settings))
         trainer.keep_in(workdir)
         progress = stack.enter_context(contextlib.closing(Progress(console, trainer)))
         if chief:
@@ -140,7 +146,7 @@ def evaluate(given: flags.FlagValues | Settings) -> dict[str, float]:
             "--load_checkpoint: expected a run directory or a checkpoint. Received: none"
         )
     strategy = _strategy(settings)
-    with worker_errors(strategy), keras_settings.of_a_run():
+    with worker_errors(strategy), keras_settings.of_a_run(settings.devices.tf32):
         return _evaluate(settings, strategy)
 
 
@@ -182,11 +188,6 @@ def _check_devices(settings: Settings, strategy: Any) -> None:
             raise UsageError(
                 f"--{flag}: expected a multiple of the {replicas} devices. Received: {size}"
             )
-    if settings.devices.jit_compile and replicas > 1 and not compiles_itself(strategy):
-        raise UsageError(
-            f"--jit_compile: expected one device or a TPU, as XLA cannot compile what {replicas} "
-            "devices exchange within a step. Received: True"
-        )
 
 
 def _check_shares(settings: Settings, dataset: data.Dataset, strategy: Any) -> None:
@@ -223,6 +224,7 @@ def _summary(settings: Settings, trainer: Trainer, workdir: pathlib.Path) -> str
     parameters = trainer.model.count_params()
     with_alignment = settings.optimizers.alignment_optimizer
     how = settings.optimizers.optimizer + (f" and {with_alignment}" if with_alignment else "")
+    compiled = "" if settings.devices.jit_compile == "true" else "not "
     filled = [f"{n}={flag_text(settings.values[n])}" for n in settings.filled]
     of = f"{settings.data.dataset}, {settings.model.model}, {settings.rule.name}"
     return (f"defaults of {of} (flags win): {' '.join(filled)}\n" if filled else "") + (
@@ -231,5 +233,6 @@ def _summary(settings: Settings, trainer: Trainer, workdir: pathlib.Path) -> str
         f"{settings.model.model}: {parameters:,} parameters, rule {settings.rule.name}, "
         f"optimized by {how}\n"
         f"{trainer.total_steps:,} steps of {trainer.plan.train_batch_size} on "
-        f"{trainer.strategy.num_replicas_in_sync} device(s), run directory {workdir}"
+        f"{trainer.strategy.num_replicas_in_sync} device(s), "
+        f"{compiled}compiled with XLA, run directory {workdir}"
     )

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
 
 from neural_alignment.training.strategy import DeviceError
 
@@ -15,11 +16,14 @@ _DATA_FORMAT = "channels_last"
 
 
 @contextlib.contextmanager
-def of_a_run() -> Iterator[None]:
+def of_a_run(tf32: bool = True) -> Iterator[None]:
     """Keras's defaults while a job runs, whatever `keras.json` or the process said; then as before.
 
     Precision (floatx and dtype policy), epsilon and image data format: none is a flag, and each
-    would change the numbers of a run.
+    would change the numbers of a run. TensorFlow's TensorFloat-32 is one.
+
+    Args:
+        tf32: whether a GPU may multiply float32 in TensorFloat-32.
 
     Raises:
         DeviceError: Keras runs on another back end than TensorFlow.
@@ -35,12 +39,15 @@ def of_a_run() -> Iterator[None]:
         keras.config.image_data_format(),
         keras.config.dtype_policy(),
     )
+    had_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
         keras.config.set_floatx(_FLOATX)
         keras.config.set_epsilon(_EPSILON)
         keras.config.set_image_data_format(_DATA_FORMAT)
         yield
     finally:
+        tf.config.experimental.enable_tensor_float_32_execution(had_tf32)
         floatx, epsilon, data_format, policy = before
         keras.config.set_floatx(floatx)
         keras.config.set_epsilon(epsilon)

@@ -25,15 +25,17 @@ EVAL_BATCH = 104  # 450 examples: the last batch is a part, and smaller than the
 
 # What does not see the batch: kernel-only losses and projections of the layer's own input, without
 # noise and without batch centring, and with no draw of a kernel at every step.
+OWN_INPUT = {"input_distribution": None}
 OPTIONS = {
     "activation": {"activation_forward": True, "activation_backward": True},
-    "mirror": {"use_bias_forward": True},
-    "information": {"center_input": True, "normalize_forward_output": True},
+    "mirror": OWN_INPUT | {"use_bias_forward": True},
+    "information": OWN_INPUT | {"center_input": True, "normalize_forward_output": True},
 }
 VARIANTS = {
-    "mirror": ({"normalize_input": True, "center_forward_output": True},),
+    "mirror": (OWN_INPUT | {"normalize_input": True, "center_forward_output": True},),
     "information": (
-        {"reconstruction_reversal": True, "reconstruction_amp": True, "use_sparse": True},
+        OWN_INPUT
+        | {"reconstruction_reversal": True, "reconstruction_amp": True, "use_sparse": True},
     ),
     "sign_symmetry": ({"magnitude": "fixed_random"},),
 }
@@ -63,7 +65,9 @@ def network(every: list[alignments.Alignment], convolutions: bool) -> keras.Mode
     return keras.Model(inputs, Dense(10, name="logits")(x))
 
 
-def train(strategy: tf.distribute.Strategy, convolutions: bool) -> dict[str, np.ndarray]:
+def train(
+    strategy: tf.distribute.Strategy, convolutions: bool, compiled: bool
+) -> dict[str, np.ndarray]:
     """A few steps with two optimizers and clipping; losses, weights, slots, validation."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -75,6 +79,7 @@ def train(strategy: tf.distribute.Strategy, convolutions: bool) -> dict[str, np.
             lambda step: 1.0,
             lambda step: 1.0,
             clip=Clip("norm", 1.0),
+            jit_compile=compiled,
         )
         plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH, iterations_per_loop=3)
         trainer = Trainer(model, step, data.get("digits"), plan, strategy)
@@ -110,7 +115,7 @@ def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
     return {f"noise_{step}": np.stack(losses(tf.constant(step))) for step in range(2)}
 
 
-def statistics(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+def statistics(strategy: tf.distribute.Strategy, compiled: bool) -> dict[str, np.ndarray]:
     """BatchNorm's moving statistics of each replica of this process, after a step at rate 0."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -119,7 +124,8 @@ def statistics(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         x = keras.layers.Flatten()(normalization(Conv2D(4, 3)(x)))
         model = keras.Model(inputs, Dense(10)(x))
         optimizer = optimizers.get("gd", learning_rate=0.0)
-        step = Step(model, optimizer, None, lambda step: 1.0, lambda step: 1.0)
+        rate = lambda step: 1.0  # noqa: E731
+        step = Step(model, optimizer, None, rate, rate, jit_compile=compiled)
         plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH)
         trainer = Trainer(model, step, data.get("digits"), plan, strategy)
     trainer.total_steps = 1
@@ -136,7 +142,8 @@ def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: s
 
     Args:
         folder: for results, and for what the process says.
-        kinds: one_device, mirrored_2, mirrored_8; or multi_worker alone.
+        kinds: one_device, mirrored_2, mirrored_8; or multi_worker alone; each with "_compiled" for
+            XLA.
         convolutions: in the network.
         task: TF_CONFIG of a worker.
     """
@@ -150,12 +157,16 @@ def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: s
         configuration = [tf.config.LogicalDeviceConfiguration()] * 8
         tf.config.set_logical_device_configuration(cpu, configuration)
     for kind in kinds:
-        if kind.startswith("mirrored"):
-            devices = [f"CPU:{i}" for i in range(int(kind.removeprefix("mirrored_")))]
+        name, mark, _ = kind.partition("_compiled")
+        if name.startswith("mirrored"):
+            devices = [f"CPU:{i}" for i in range(int(name.removeprefix("mirrored_")))]
             strategy = tf.distribute.MirroredStrategy(devices)
         else:
-            strategy = make_strategy(kind)
-        values = train(strategy, convolutions) | noise(strategy) | statistics(strategy)
+            strategy = make_strategy(name)
+        compiled = bool(mark)
+        values = train(strategy, convolutions, compiled) | statistics(strategy, compiled)
+        if not compiled:
+            values |= noise(strategy)
         chief = "" if is_chief(strategy) else "_other"
         np.savez(folder / f"{kind}{chief}.npz", **values)
     sys.stdout.flush()

@@ -184,6 +184,7 @@ WRONG = [
     ("logical_cpus", ["--logical_cpus=2"]),
     ("gpu", ["--strategy=mirrored", "--logical_cpus=2", "--gpu=0"]),
     ("workdir", ["--workdir=gs://bucket/run"]),
+    ("jit_compile", ["--jit_compile=sometimes"]),
 ]
 
 
@@ -197,6 +198,28 @@ def test_refused_by_name(flag, arguments):
     assert flag in message.partition("Received")[0]
     if isinstance(raised.value, UsageError):
         assert "xpected " in message and "Received: " in message
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ([], "auto"),
+        (["--jit_compile=auto"], "auto"),
+        (["--jit_compile"], "true"),
+        (["--jit_compile", "--seed=1"], "true"),
+        (["--jit_compile=true"], "true"),
+        (["--jit_compile=True"], "true"),
+        (["--jit_compile=1"], "true"),
+        (["--nojit_compile"], "false"),
+        (["--jit_compile=false"], "false"),
+        (["--jit_compile=0"], "false"),
+    ],
+)
+def test_a_switch_is_a_boolean_too(given, read):
+    settings = config.read(parse(*given))
+    assert settings.devices.jit_compile == read
+    line = config.flag_lines(settings).get("jit_compile")
+    assert line == (None if read == "auto" else f"--jit_compile={read}")
 
 
 ACCEPTED = [

@@ -65,6 +65,14 @@ def all_with_convolutions(tmp_path_factory):
     return _results(folder, started + _processes(folder, True, "multi_worker", tasks=_tasks()))
 
 
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)])
+def compiled(request, tmp_path_factory):
+    """With XLA, on one device and on two; without convolutions, and with."""
+    folder = tmp_path_factory.mktemp("compiled")
+    kinds = ("one_device", "one_device_compiled", "mirrored_2_compiled")
+    return _results(folder, _processes(folder, request.param, *kinds))
+
+
 def _compare(one, other):
     names = [name for name in one if not name.startswith(("noise", "bn/"))]
     assert {f"logs/{name}" for name in ("loss", "alignment_loss", "val_loss")} <= set(names)
@@ -86,6 +94,13 @@ def test_every_rule_is_there_and_moves(two):
 
 def test_two_devices(two):
     _compare(two["one_device"], two["mirrored_2"])
+
+
+@pytest.mark.parametrize("kind", ["one_device_compiled", "mirrored_2_compiled"])
+def test_two_devices_that_compile(compiled, kind):
+    _compare(compiled["one_device"], compiled[kind])
+    copies = compiled[kind]["bn/moving_variance"]
+    np.testing.assert_array_equal(copies, np.broadcast_to(copies[:1], copies.shape))
 
 
 @pytest.mark.parametrize("kind", ["mirrored_8", "multi_worker", "multi_worker_other"])

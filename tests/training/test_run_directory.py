@@ -55,6 +55,30 @@ def test_flags_that_may_change(tmp_path, name):
     check_flags(tmp_path, LINES)
 
 
+@pytest.mark.parametrize(
+    ("written", "was"),
+    [
+        (["--jit_compile=true", "--defaults=none"], "true"),
+        (["--jit_compile=false", "--defaults=none"], "false"),
+        # Of version 0.1, where it was a boolean and off.
+        (["--jit_compile"], "true"),
+        (["--jit_compile=true"], "true"),
+        (["--nojit_compile"], "false"),
+        ([], "false"),
+    ],
+)
+def test_what_auto_decided_holds_for_the_run(tmp_path, written, was):
+    assert directory.compiled_before(tmp_path) is None
+    (tmp_path / "flags.cfg").write_text("\n".join(["--seed=3", *written]) + "\n")
+    assert directory.compiled_before(tmp_path) == was
+    values = {"seed": "--seed=3", "defaults": "--defaults=none"}
+    check_flags(tmp_path, values)
+    check_flags(tmp_path, values | {"jit_compile": f"--jit_compile={was}"})
+    other = {"true": "false", "false": "true"}[was]
+    with pytest.raises(RunDirectoryError, match=f"was --jit_compile={was}, now .*={other}"):
+        check_flags(tmp_path, values | {"jit_compile": f"--jit_compile={other}"})
+
+
 def test_epochs_may_only_grow(tmp_path):
     def with_epochs(epochs):
         return LINES | ({} if epochs is None else {"train_epochs": f"--train_epochs={epochs}"})

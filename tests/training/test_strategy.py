@@ -225,7 +225,6 @@ class Devices:
     [
         (["--train_batch_size=30"], "--train_batch_size: expected a multiple of the 8 devices"),
         (["--train_batch_size=32", "--minibatch_size=4"], "--minibatch_size: expected a multiple"),
-        (["--jit_compile"], "--jit_compile: expected one device or a TPU"),
     ],
 )
 def test_flags_that_do_not_go_with_so_many_devices(given, message):
