@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from neural_alignment import keras_private
 from neural_alignment.config import UsageError
 from neural_alignment.training.strategy import compiles_itself
 
@@ -50,6 +51,6 @@ def _accelerated(strategy: tf.distribute.Strategy) -> bool:
 def _synchronized(model: keras.Model) -> list[str]:
     return [
         layer.path
-        for layer in model._flatten_layers(include_self=False)
+        for layer in keras_private.flatten_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized
     ]
