@@ -81,7 +81,9 @@ def main():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     one = tf.distribute.OneDeviceStrategy("/cpu:0")
     two = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-    variants = [*PLAIN_RULES, *(v for v in RULES if v.startswith("sign_symmetry:fixed"))]
+    # Noise is another on every replica.
+    plain = [name for name in PLAIN_RULES if not rule(name).is_random]
+    variants = [*plain, "mirror:forward", "information:reversal", "sign_symmetry:fixed_random"]
     x, targets = draw((4, 6, 5, 2)), draw((4, 2), 1)
     weights, losses = train(variants, one, x, targets)
     mirrored, mirrored_losses = train(variants, two, x, targets)
