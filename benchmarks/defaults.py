@@ -108,7 +108,7 @@ def _row(rule: str, by_model: Mapping[str, Sequence[Run]]) -> str:
     for runs in by_model.values():
         layers = zip(*(run.angles for run in runs), strict=True)
         cells.append(", ".join(f"{run.top1:.1f}" for run in runs))
-        cells.append(", ".join(f"{statistics.fmean(layer):.0f}" for layer in layers) or "0")
+        cells.append(", ".join(f"{statistics.fmean(layer):.0f}" for layer in layers) or "–")
     return f"| `{rule}` | {' | '.join(cells)} |"
 
 
