@@ -20,7 +20,7 @@ _COLLECTIVE = re.compile(
     r"(all-reduce|all-gather|all-to-all|reduce-scatter|collective-(permute|broadcast))"
     r"(-start|-done)?\("
 )
-RULES = [None, *alignments.names()]
+RULES = [None, *alignments.layer_names()]
 
 
 def network(rule, normalization):
@@ -32,7 +32,10 @@ def network(rule, normalization):
 
 def compiled_by_each(rule, normalization):
     """The HLO that each of two replicas compiles, and the moving means after the step."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # TensorFlow's collectives keep the shapes of a process's first strategy.
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
     with strategy.scope():
         norm = normalization()
         model = network(rule and alignments.rule(rule)(), norm)
@@ -42,13 +45,15 @@ def compiled_by_each(rule, normalization):
     labels, now = tf.constant([0, 1, 2, 3]), tf.constant(0, "int64")
     texts = []
 
-    def of_replica():
-        index = tf.distribute.get_replica_context().replica_id_in_sync_group
-        arguments = images[index], labels, now
-        texts.append(step._compute.experimental_get_compiler_ir(*arguments)(stage="hlo"))
-        return step(*arguments)
+    def arguments():
+        return images[tf.distribute.get_replica_context().replica_id_in_sync_group], labels, now
 
-    losses = strategy.experimental_local_results(strategy.run(of_replica))
+    def compiled():
+        texts.append(step._compute.experimental_get_compiler_ir(*arguments())(stage="hlo"))
+
+    strategy.run(compiled)
+    run = tf.function(lambda: strategy.run(lambda: step(*arguments())))
+    losses = strategy.experimental_local_results(run())
     return texts, losses, strategy.experimental_local_results(norm.moving_mean.value)
 
 
