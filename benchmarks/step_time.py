@@ -3,6 +3,7 @@
     python benchmarks/step_time.py --model=resnet20
     python benchmarks/step_time.py --model=mlp
     python benchmarks/step_time.py --model=resnet20 --compare=losses --rules=symmetric
+    python benchmarks/step_time.py --model=mlp --backend=jax
 
 A step is forward, backward, R and a momentum update. The contestants take turns, and the ratios
 are those of one round each. docs/cost.md says what to expect.
@@ -10,6 +11,7 @@ are those of one round each. docs/cost.md says what to expect.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from typing import Any
@@ -44,14 +46,27 @@ def main(argv: list[str]) -> None:
     """Builds, counts, times, prints."""
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+    batch, calls, rounds = MODELS[FLAGS.model]
+    rules = {name: RULES[name] for name in FLAGS.rules}
+    if FLAGS.backend != "tensorflow":
+        if FLAGS.compare != "rules" or FLAGS.jit:
+            raise app.UsageError(
+                "Expected --compare=rules and no --jit with another back end, whose step is that "
+                f"of a plain fit. Received: --backend={FLAGS.backend}"
+            )
+        os.environ["KERAS_BACKEND"] = FLAGS.backend
+        from benchmarks import fit_time
+
+        sizes = {"batch": FLAGS.batch or batch, "rounds": FLAGS.rounds or rounds}
+        print(fit_time.compare_rules(FLAGS.model, rules, calls=FLAGS.calls or calls, **sizes))
+        return
     # Imported here, so that a wrong flag is answered at once.
     from benchmarks import report
 
-    batch, calls, rounds = MODELS[FLAGS.model]
     measure = report.compare_rules if FLAGS.compare == "rules" else report.compare_losses
     table = measure(
         FLAGS.model,
-        {name: RULES[name] for name in FLAGS.rules},
+        rules,
         batch=FLAGS.batch or batch,
         rounds=FLAGS.rounds or rounds,
         calls=FLAGS.calls or calls,
@@ -62,6 +77,12 @@ def main(argv: list[str]) -> None:
 
 def _define_flags() -> None:
     flags.DEFINE_enum("model", "resnet20", list(MODELS), "network to train")
+    flags.DEFINE_enum(
+        "backend",
+        "tensorflow",
+        ["tensorflow", "jax", "torch"],
+        "Keras's back end; on another than TensorFlow the step is that of a plain fit",
+    )
     flags.DEFINE_integer(
         "batch", None, "examples of a step; default: 64, resnet18 16", lower_bound=1
     )

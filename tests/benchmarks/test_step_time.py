@@ -58,3 +58,19 @@ def test_a_wrong_flag_is_answered_before_tensorflow():
     assert ran.returncode != 0
     assert "resnet20|mlp|resnet18" in ran.stderr
     assert "tensorflow" not in ran.stderr
+
+
+def test_another_back_end_is_timed():
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPT), "--model=mlp", "--backend=jax", "--rules=feedback"]
+        + ["--batch=4", "--rounds=2", "--calls=1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "plain fit, 2 rounds; jax" in ran.stdout
+    rows = _rows(ran.stdout)
+    assert [row[0] for row in rows] == [report.STOCK, "feedback"]
+    assert rows[0][2] == "1.000 [1.000, 1.000]"

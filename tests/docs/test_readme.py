@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from tests.docs.pages import README, ROOT, blocks, commands
 
 # The page's rule may be a file of the package by now.
@@ -28,6 +30,7 @@ print("CHECKED")
 """
 
 
+@pytest.mark.backend
 def test_python_code_runs_and_learns():
     code = "\n".join([BEFORE, *blocks(README, "python"), CHECKS])
     result = subprocess.run(
