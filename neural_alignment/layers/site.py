@@ -375,7 +375,7 @@ class Site:
             raise ValueError(
                 "Expected a layer whose rule has a loss or updates of its own to be called where "
                 f"gradients are recorded. Received: layer {self.path!r} (rule "
-                f"{self.alignment.name!r}) in "
-                "tf.recompute_grad, keras.remat or a custom gradient, which lets no loss out. "
-                "Call the layer outside of it, or give it a rule without."
+                f"{self.alignment.name!r}) in tf.recompute_grad, keras.remat or a custom gradient, "
+                "which lets neither out. Call the layer outside of it, or give it a rule without "
+                "either."
             )
