@@ -74,7 +74,7 @@ def test_the_learning_rates_of_the_events_are_those_of_their_step():
     plan = Plan(train_batch_size=256, train_epochs=2)
     settings = config.read(fv)
     dataset = build.load_dataset(settings)
-    trainer = build.make_trainer(settings, dataset, tf.distribute.get_strategy(), plan)
+    trainer = build.make_trainer(settings, dataset, tf.distribute.OneDeviceStrategy("/cpu:0"), plan)
     named = build.schedules(settings, trainer)
     assert named["alignment_learning_rate"](0) == 0.001
     optimizer, drop = trainer.step.optimizers[0], trainer.steps_per_epoch
