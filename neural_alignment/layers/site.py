@@ -131,7 +131,7 @@ class Site:
     def variable_names(self) -> tuple[str, ...]:
         """The rule's variables and the noise state by their names in the layer."""
         noise = (self._named("noise_state"),) if self.alignment.is_random else ()
-        return (*self._attributes.values(), *noise) if self._attributes or noise else ()
+        return (*self._attributes.values(), *noise)
 
     @property
     def noise_state(self) -> Any:
