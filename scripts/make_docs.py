@@ -290,6 +290,18 @@ def layers() -> str:
     return table(("layer", "sites", "beside", "the rule's weights"), _alike(rows))
 
 
+def figures() -> str:
+    """The figures, with what each needs and the command that draws it."""
+    from neural_alignment.figures import registry
+
+    rows = []
+    for name, kind in registry.KINDS.items():
+        given = {"runs": " RUNS", "search": " SEARCH", "nothing": ""}[kind.of]
+        command = f"`neural-alignment figures{given} --figure={name}`"
+        rows.append((kind.source, kind.about, kind.needs or "nothing", command))
+    return table(("published as", "shows", "needs", "command"), rows)
+
+
 def presets() -> str:
     """The published settings, from the heads of their files."""
     rows = []
@@ -334,6 +346,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rules-cost": rules_cost,
     "rules-other-defaults": rules_other_defaults,
     "rules-projection-options": rules_projection_options,
+    "figures": figures,
     "flags": flags,
     "search-flags": search_flags,
     "search-spaces": search_spaces,

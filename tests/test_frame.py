@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "data": set(),
     "optimizers": {"backend"},
     "metrics.py": _RULES | {"layers"},
-    "figures": set(),
+    "figures": {"config", "runs", "search"},
     "error_metrics.py": _RULES | {"layers", "metrics.py"},
     "connection_metrics.py": _RULES | {"layers", "metrics.py"},
     "callbacks": _RULES | {"layers", "optimizers"},
@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "runs": set(),
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},
-    "cli": {"config", "data", "runs", "training", "search"},
+    "cli": {"config", "data", "figures", "runs", "training", "search"},
     "__main__.py": {"cli"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.
@@ -53,6 +53,7 @@ LIGHT = (
     "neural_alignment",
     "neural_alignment.alignments",
     "neural_alignment.backend",
+    "neural_alignment.cli.figures",
     "neural_alignment.cli.train",
     "neural_alignment.config",
     "neural_alignment.data",

@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "trains a model with a learning rule, or takes a run up again",
     "evaluate": "validates a checkpoint of a run",
     "search": "searches training settings, or reports on a search",
+    "figures": "draws figures of runs, of searches, and of the papers' theory",
     "prepare": "turns ImageNet, or class folders of images, into TFRecords",
 }
 

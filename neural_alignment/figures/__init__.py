@@ -1,11 +1,16 @@
-"""Figures of what training measured."""
+"""Figures of what training measured, and of what the papers derive."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-_EXPORTS = {"plot_history": "neural_alignment.figures.history"}
+from neural_alignment.figures.library import require
+
+_EXPORTS = {
+    "draw": "neural_alignment.figures.drawing",
+    "plot_history": "neural_alignment.figures.history",
+}
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 
@@ -13,4 +18,5 @@ __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("matplotlib")
     return getattr(importlib.import_module(_EXPORTS[name]), name)

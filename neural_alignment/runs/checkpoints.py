@@ -222,6 +222,24 @@ def assign(prefix: str, variables: Mapping[str, Any], within: str = "") -> None:
         variable.assign(_tensor(reader, prefix, name))
 
 
+def read(prefix: str, within: str = "") -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint.
+
+    Args:
+        prefix: path of a checkpoint.
+        within: only the names that start so.
+
+    Returns:
+        Name to array.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    reader = _reader(prefix)
+    names = (name for name in reader.get_variable_to_shape_map() if name.startswith(within))
+    return {name: np.asarray(_tensor(reader, prefix, name)) for name in sorted(names)}
+
+
 def differences(prefix: str, other: str) -> list[str]:
     """Where two checkpoints differ, bit by bit.
 

@@ -1,7 +1,7 @@
 """What a search found: numbers, and the plots of [K] Fig. S2 and of the settings."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from neural_alignment.search import objectives
 from neural_alignment.search.objectives import LABELS
 from neural_alignment.search.plan import Plan
-from neural_alignment.search.space import Parameter
+from neural_alignment.search.space import FlagValue, Parameter
 from neural_alignment.search.store import Record, Store, write_text
 from neural_alignment.search.table import best_record, describe
 from neural_alignment.search.trial import command_line
@@ -40,6 +40,31 @@ class Importance:
         return self.on[0] - self.off[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptionScores:
+    """The scores with each option of a choice.
+
+    Args:
+        name: The choice.
+        options: Option to mean, standard error of the mean (NaN for fewer than two) and number of
+            trials.
+    """
+
+    name: str
+    options: Mapping[FlagValue, tuple[float, float, int]]
+
+    @property
+    def trials(self) -> int:
+        """Trials with a score that have the choice."""
+        return sum(number for _, _, number in self.options.values())
+
+    @property
+    def range(self) -> float:
+        """Highest mean less lowest; 0 where fewer than two options have a trial."""
+        means = [mean for mean, _, number in self.options.values() if number]
+        return max(means) - min(means) if means else 0.0
+
+
 def best_so_far(records: Sequence[Record]) -> list[tuple[int, float]]:
     """(trial, highest score of the trials up to it), from the first trial with a score on."""
     curve, best = [], -math.inf
@@ -49,6 +74,29 @@ def best_so_far(records: Sequence[Record]) -> list[tuple[int, float]]:
         if best > -math.inf:
             curve.append((record.trial, best))
     return curve
+
+
+def option_scores(plan: Plan, records: Sequence[Record]) -> list[OptionScores]:
+    """The scores with each option of each choice, booleans among them.
+
+    Args:
+        plan: The search's plan.
+        records: Its records; failed ones have no score and do not count.
+
+    Returns:
+        The choices, those first whose options' mean scores differ most.
+    """
+    found = []
+    for parameter in plan.space.walk():
+        if not parameter.options:
+            continue
+        scores: dict[FlagValue, list[float]] = {one.value: [] for one in parameter.options}
+        for record in records:
+            if record.state == "done" and parameter.name in record.settings:
+                scores[record.settings[parameter.name]].append(record.score)
+        by_option = {option: _mean_sem(values) for option, values in scores.items()}
+        found.append(OptionScores(name=parameter.name, options=by_option))
+    return sorted(found, key=lambda one: one.range, reverse=True)
 
 
 def importances(plan: Plan, records: Sequence[Record]) -> list[Importance]:
@@ -61,19 +109,12 @@ def importances(plan: Plan, records: Sequence[Record]) -> list[Importance]:
         plan: The search's plan.
         records: Its records; failed ones have no score and do not count.
     """
-    found = []
-    for parameter in plan.space.walk():
-        if parameter.distribution != "boolean":
-            continue
-        scores: dict[bool, list[float]] = {True: [], False: []}
-        for record in records:
-            if record.state == "done" and parameter.name in record.settings:
-                scores[record.settings[parameter.name]].append(record.score)
-        found.append(
-            Importance(
-                name=parameter.name, on=_mean_sem(scores[True]), off=_mean_sem(scores[False])
-            )
-        )
+    booleans = {p.name for p in plan.space.walk() if p.distribution == "boolean"}
+    found = [
+        Importance(name=one.name, on=one.options[True], off=one.options[False])
+        for one in option_scores(plan, records)
+        if one.name in booleans
+    ]
     return sorted(
         found,
         key=lambda item: -math.inf if math.isnan(item.difference) else item.difference,

@@ -1,0 +1,153 @@
+"""`neural-alignment figures`: draws figures of runs, of searches, and of the papers' theory."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from neural_alignment import config
+from neural_alignment.cli import environment
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config.options import (
+    PathText,
+    UsageError,
+    define_group,
+    expand_path,
+    option,
+    read_group,
+    settings_of,
+)
+from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.figures.library import MissingLibraryError
+from neural_alignment.figures.material import Choices, NotDrawn
+from neural_alignment.figures.reader import RunReadError
+from neural_alignment.figures.registry import FORMATS, KINDS, NOTHING
+from neural_alignment.messages import of_system
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(KINDS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is to be drawn, and where to."""
+
+    figures: tuple[str, ...] = option(
+        (),
+        "figures to draw, comma-separated; without it all that the runs have what it takes for",
+        _names,
+        flag="figure",
+        main=True,
+    )
+    outdir: PathText = option("figures", "folder to write to", main=True)
+    formats: tuple[str, ...] = option(
+        ("png", "pdf"), "formats, beside the CSV file", FORMATS, flag="format", main=True
+    )
+    layers: tuple[str, ...] = option(
+        (), "layers of a figure that shows a few (scatter), as layers.csv names them", main=True
+    )
+    epochs: tuple[float, ...] = option((), "epochs of its checkpoints", low=0, main=True)
+    listed: bool = option(False, "list the figures and what each needs", flag="list", main=True)
+
+
+_PROGRAM = Program(
+    usage="usage: neural-alignment figures RUN [RUN...] [--figure=NAME,...] [--outdir=DIR]\n"
+    "       neural-alignment figures --list",
+    about="Draws figures from run directories (or folders of them) and search directories: each as "
+    "PNG, PDF and the CSV behind it. Runs that differ by their seed alone are drawn together.",
+    define=lambda fv: define_group(Drawing, fv),
+    sections=lambda: [("Figures", settings_of(Drawing))],
+    page="docs/figures.md",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws what a command line asks for; may be called again in the same process.
+
+    Args:
+        argv: the command line, the program's name first; None: this process's.
+
+    Returns:
+        The exit code: 0; 1 for an error; 2 for wrong usage.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout():
+        try:
+            return _main(argv)
+        except UsageError as error:
+            return _say(error, USAGE)
+        except OSError as error:
+            return _say(of_system(error), FAILED)
+        except (MissingLibraryError, NotDrawn, RunReadError, RuntimeError) as error:
+            return _say(error, FAILED)
+
+
+def _main(argv: Sequence[str]) -> int:
+    if wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=True))
+        return DONE
+    fv, folders = parse(_PROGRAM, config.expand(argv, presets=False))
+    drawing = read_group(Drawing, fv)
+    if drawing.listed:
+        _show_kinds()
+        return DONE
+    of_nothing = drawing.figures and all(KINDS[name].of == NOTHING for name in drawing.figures)
+    if not folders and not of_nothing:
+        raise UsageError(
+            "expected run directories, or --figure=NAME of one that needs none. Received: none. "
+            "--list lists the figures"
+        )
+    return _draw(drawing, folders)
+
+
+def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
+    from rich.console import Console
+
+    if "scatter" in drawing.figures or not drawing.figures:  # the one that reads checkpoints
+        environment.prepare()
+    from neural_alignment.figures import draw
+
+    try:
+        paths = [expand_path(folder) for folder in folders]
+    except ValueError as error:
+        raise UsageError(f"RUN: {error}") from error
+    written = draw(
+        paths,
+        drawing.outdir,
+        drawing.figures,
+        drawing.formats,
+        Choices(drawing.layers, drawing.epochs),
+    )
+    console = Console()
+    for path in written.files:
+        console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+    for name, lacking in written.not_drawn.items():
+        environment.say(f"{name} is not drawn: {lacking}\n")
+    for note in written.notes:
+        environment.say(f"note: {note}\n")
+    if not written.files:
+        environment.say("error: nothing could be drawn\n")
+    return DONE if written.files else FAILED
+
+
+def _show_kinds() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_lines=False)
+    for column in ("figure", "shows", "published as", "of", "needs"):
+        table.add_column(column, overflow="fold")
+    for name, kind in KINDS.items():
+        table.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
+    Console().print(table, markup=False)
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"error: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""Run directories as figures see them: flags, tables, and which runs differ by their seed alone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import itertools
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from neural_alignment.config.flags import flag_text, sections
+from neural_alignment.config.groups import rule_options
+from neural_alignment.runs import record
+from neural_alignment.runs.folders import is_run, is_search
+
+BACKPROP = "backprop"
+# What a run was given and does not depend on.
+_BOOKKEEPING = frozenset(
+    ("seed", "workdir", "preset", "defaults", "data_dir", "download", "epochs_per_checkpoint")
+    + ("checkpoint_max", "keep_epochs", "iterations_per_loop", "validate_first", "path_metrics")
+    + ("gpu", "tpu_name", "tpu_zone", "gcp_project", "eval_batch_size")
+)
+_CHECKPOINT = re.compile(r"step-(\d{9,})\.json")
+
+
+class RunReadError(ValueError):
+    """A folder that holds no run, or a table that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Args:
+        folder: the run directory.
+        flags: those of its flags.cfg that are not at their defaults, as text.
+        metrics: the rows of metrics.csv: `epoch`, `val_top1`, ...
+        layers: for each layer, from the input, the rows of layers.csv: `epoch`, `weight_angle`, ...
+    """
+
+    folder: pathlib.Path
+    flags: Mapping[str, str]
+    metrics: Sequence[Mapping[str, float]]
+    layers: Mapping[str, Sequence[Mapping[str, float]]]
+
+    @property
+    def seed(self) -> str:
+        """Its seed, as text."""
+        return self.flags.get("seed", "0")
+
+    @property
+    def rule(self) -> str:
+        """Its learning rule's name."""
+        return self.flags.get("alignment", BACKPROP)
+
+    @property
+    def settings(self) -> frozenset[tuple[str, str]]:
+        """All that its training depended on, but for the seed."""
+        return frozenset((n, text) for n, text in self.flags.items() if n not in _BOOKKEEPING)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps of an epoch."""
+        last = self.metrics[-1]
+        return last["global_step"] / last["epoch"]
+
+    def number(self, flag: str, default: float) -> float:
+        """A flag's value as a number."""
+        return float(self.flags.get(flag, default))
+
+    def measures(self, name: str) -> bool:
+        """Whether its layers have a measure that is a number anywhere."""
+        rows = itertools.chain.from_iterable(self.layers.values())
+        return any(math.isfinite(row.get(name, math.nan)) for row in rows)
+
+    def checkpoints(self) -> dict[float, int]:
+        """The epochs that it has whole checkpoints of, ascending, and their steps."""
+        found = (_CHECKPOINT.fullmatch(path.name) for path in self.folder.glob("checkpoints/*"))
+        steps = sorted(int(match[1]) for match in found if match)
+        return {step / self.steps_per_epoch: step for step in steps}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of the same settings, of one seed each.
+
+    Args:
+        label: what tells it from the other groups.
+        runs: by seed.
+    """
+
+    label: str
+    runs: Sequence[Run]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Its layers' names, from the input."""
+        return tuple(self.runs[0].layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was found in the folders that a user named.
+
+    Args:
+        runs: the runs.
+        searches: search directories.
+        notes: what was left out, and why.
+    """
+
+    runs: Sequence[Run]
+    searches: Sequence[pathlib.Path]
+    notes: Sequence[str]
+
+
+def read(folders: Iterable[str | pathlib.Path]) -> Found:
+    """Reads run directories; a folder that is none is searched for them.
+
+    Args:
+        folders: run directories, search directories, or folders that hold some.
+
+    Returns:
+        What is there. A run that has the settings and the seed of another, or no whole epoch yet,
+        is left out and named in `notes`.
+
+    Raises:
+        RunReadError: a folder that is not there or holds neither, or a table that is none.
+    """
+    places: dict[pathlib.Path, pathlib.Path] = {}
+    searches: dict[pathlib.Path, pathlib.Path] = {}
+    for folder in map(pathlib.Path, folders):
+        runs_there, searches_there = _within(folder)
+        places |= {path.resolve(): path for path in runs_there}
+        searches |= {path.resolve(): path for path in searches_there}
+    runs, notes = [], []
+    known: dict[tuple[frozenset, str], pathlib.Path] = {}
+    for path in places.values():
+        run = read_run(path)
+        if not run.metrics:
+            notes.append(f"{path} is left out: it has no whole epoch in metrics.csv yet")
+            continue
+        other = known.setdefault((run.settings, run.seed), path)
+        if other != path:
+            notes.append(f"{path} is left out: it has the settings and the seed of {other}")
+            continue
+        runs.append(run)
+    return Found(tuple(runs), tuple(searches.values()), tuple(notes))
+
+
+def _within(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "there is no such folder"
+        raise RunReadError(f"Expected a run directory. Received: {folder}, {what}")
+    if is_run(folder):
+        return [folder], []
+    if is_search(folder):
+        return [], [folder]
+    searches = sorted(path.parent for path in folder.rglob("search.json"))
+    runs = [
+        path.parent
+        for path in sorted(folder.rglob("flags.cfg"))
+        if is_run(path.parent) and not any(s in path.parents for s in searches)
+    ]
+    if not runs and not searches:
+        raise RunReadError(
+            "Expected a run directory (flags.cfg, metrics.csv), a search directory, or a folder "
+            f"that holds some. Received: {folder}, which holds none"
+        )
+    return runs, searches
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """Reads one run directory.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        The run; without rows where it has none yet.
+
+    Raises:
+        RunReadError: a file that is no table, or not there though others are.
+    """
+    path = folder / "flags.cfg"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunReadError(f"Expected the run's flags in {path}. Received: {error}") from error
+    lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    flags = record.named(record.complete(lines))
+    defaults = _defaults()
+    flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
+    metrics = _table(folder / "metrics.csv", ("epoch", "global_step", "val_top1", "loss"))
+    layers: dict[str, list[Mapping[str, float]]] = {}
+    needed = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")
+    for row in _table(folder / "layers.csv", needed, texts=("layer",)):
+        layers.setdefault(row["layer"], []).append(row)
+    return Run(folder, flags, metrics, layers)
+
+
+@functools.cache
+def _defaults() -> dict[str, str]:
+    settings = itertools.chain.from_iterable(section for _, section in sections())
+    return {s.flag: flag_text(s.default) for s in settings if s.default is not None}
+
+
+def _table(path: pathlib.Path, needed: Sequence[str], texts: Sequence[str] = ()) -> list[dict]:
+    """The rows of a table, its numbers as numbers; none where there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            missing = [name for name in needed if name not in columns]
+            if missing:
+                raise ValueError(f"no column {missing[0]}")
+            return [
+                {name: text if name in texts else float(text) for name, text in row.items()}
+                for row in reader
+            ]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RunReadError(
+            f"Expected a table of a run with the columns {', '.join(needed)} in {path}. "
+            f"Received: {error}"
+        ) from error
+
+
+def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
+    """Puts runs together that differ by their seed alone.
+
+    Args:
+        runs: in any order.
+        without: flags that may differ as well, such as the one that is swept.
+
+    Returns:
+        The groups, in the order of their first runs; each label says how a group differs from the
+        others: its rule, and the flags that tell it from those of the same rule.
+    """
+    left_out = frozenset(without)
+    found: dict[frozenset, list[Run]] = {}
+    for run in runs:
+        key = frozenset((name, text) for name, text in run.settings if name not in left_out)
+        found.setdefault(key, []).append(run)
+    named = labels([dict(key) for key in found])
+    return [
+        Group(label, sorted(members, key=lambda run: int(run.seed)))
+        for label, members in zip(named, found.values(), strict=True)
+    ]
+
+
+def labels(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """The shortest names that tell settings apart.
+
+    Args:
+        settings: flag to text, no two the same.
+
+    Returns:
+        For each its rule; where several have that rule, with as few flags as tell it from those,
+        of the flags in which it differs from most of them.
+    """
+    rules = [one.get("alignment", BACKPROP) for one in settings]
+    named = []
+    for one, rule in zip(settings, rules, strict=True):
+        alike = [other for other, its in zip(settings, rules, strict=True) if its == rule]
+        parts = [rule]
+        for flag in _telling(one, alike):
+            text = one.get(flag, _defaults().get(flag, "none"))
+            parts.append(text if flag in ("dataset", "model") else f"{flag}={text}")
+        named.append(", ".join(parts))
+    return named
+
+
+def _telling(one: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> list[str]:
+    """As few flags as tell settings from all others: of those that differ from the majority's."""
+    flags = {flag for other in alike for flag in other}
+    values = {flag: [other.get(flag) for other in alike] for flag in flags}
+    own = [flag for flag in flags if 2 * values[flag].count(one.get(flag)) <= len(alike)]
+    own.sort(key=lambda flag: (_unlikely(flag, alike), flag))
+    others = [other for other in alike if other is not one]
+    for size in range(1, min(3, len(own) + 1)):
+        for chosen in itertools.combinations(own, size):
+            if all(any(one.get(f) != other.get(f) for f in chosen) for other in others):
+                return list(chosen)
+    return own
+
+
+def _unlikely(flag: str, settings: Sequence[Mapping[str, str]]) -> int:
+    """How little a flag says to a reader: names come first, then the rule's own numbers."""
+    if flag in ("dataset", "model"):
+        return 0
+    is_option = flag in rule_options()
+    texts = [one[flag] for one in settings if flag in one]
+    is_name = not any(re.fullmatch(r"[\d.,e+-]+|true|false", text) for text in texts)
+    return 1 if is_option and is_name else 2 if is_option else 3

@@ -1,0 +1,201 @@
+"""Accuracy after training against one setting: noise, sparsity, the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from neural_alignment.config.flags import MODEL_FLAGS
+from neural_alignment.figures import style
+from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
+from neural_alignment.figures.reader import Group, Run, grouped
+from neural_alignment.figures.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NOISE_FLAGS = (
+    "use_noisy_global_opt",
+    "use_noisy_alignment_opt",
+    "noisy_opt_variance",
+    "noisy_global_opt_variance",
+    "noisy_alignment_opt_variance",
+)
+_DEFAULT_VARIANCE = 1.0
+_AXIS = "top-1 (%)"
+
+
+def top1(run: Run) -> float:
+    """The accuracy after a run's last epoch, in per cent."""
+    return 100.0 * run.metrics[-1]["val_top1"]
+
+
+def noise_variance(run: Run) -> float:
+    """The variance of the noise on a run's updates; 0 where none of its optimizers is noisy.
+
+    Where both are, that of the loss's optimizer.
+    """
+    for optimizer in ("global", "alignment"):
+        if run.flags.get(f"use_noisy_{optimizer}_opt") == "true":
+            common = run.number("noisy_opt_variance", _DEFAULT_VARIANCE)
+            return run.number(f"noisy_{optimizer}_opt_variance", common)
+    return 0.0
+
+
+def sparsity(run: Run) -> float:
+    """The share of a run's feedback weights that are fixed at zero, in per cent."""
+    return 100.0 * (1.0 - run.number("density", 1.0))
+
+
+def network(run: Run) -> str:
+    """A run's network, in a word: its model and its own layers."""
+    layers = [run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags]
+    return " ".join([run.flags.get("model", "fc"), *layers])
+
+
+def draw_noise(material: Material) -> Drawn:
+    """Accuracy against the variance of noise on updates, mean ± s.e.m. ([K] figures 5 and S1).
+
+    Args:
+        material: runs, of several variances and seeds.
+
+    Returns:
+        The figure, and mean, sd and s.e.m. of each group and variance.
+
+    Raises:
+        NotDrawn: no two runs differ in their noise.
+    """
+    found = _swept(material.runs, noise_variance, _NOISE_FLAGS)
+    if not found:
+        raise NotDrawn(
+            "Expected runs that differ in the variance of their updates' noise. Received: none "
+            "that do. Train with --use_noisy_alignment_opt (or --use_noisy_global_opt) and several "
+            "--noisy_opt_variance=V"
+        )
+    figure, (panel,) = style.panels(1, 4.4, 3.2)
+    table = _lines(panel, found, "variance", error="sem")
+    positive = [x for _, points in found for x in points if x > 0.0]
+    panel.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
+    panel.set_xlim(-0.15 * min(positive), 1.6 * max(positive))
+    panel.set_xlabel("variance of the noise on updates")
+    panel.set_ylabel(f"{_AXIS}, mean ± s.e.m.")
+    style.legend_above(figure)
+    return Drawn(figure, table)
+
+
+def draw_sparsity(material: Material) -> Drawn:
+    """Accuracy against the share of feedback weights fixed at zero, mean ± sd ([P] figure 6).
+
+    Backpropagation, which has no such weights, is a line across.
+
+    Args:
+        material: runs of several densities.
+
+    Returns:
+        The figure, and mean and sd of each group and share.
+
+    Raises:
+        NotDrawn: no two runs differ in their density.
+    """
+    found = _swept(material.runs, sparsity, ("density",))
+    if not any(len(points) > 1 for _, points in found):
+        raise NotDrawn(
+            "Expected runs that differ in the density of their feedback weights. Received: none "
+            "that do. Train with several --density=D (0.1 fixes 90 % at zero)"
+        )
+    fixed = [run for run in material.runs if "density" not in run.flags]
+    figure, (panel,) = style.panels(1, 4.4, 3.2)
+    table = _lines(panel, found, "sparsity", error="sd")
+    for group in grouped(fixed):
+        one = summarise(map(top1, group.runs))
+        panel.axhline(one.mean, color="#000000", linestyle=(0, (1, 1)), label=group.label)
+        panel.axhspan(
+            one.mean - one.spread, one.mean + one.spread, color=style.GREY, alpha=0.2, linewidth=0
+        )
+        table.append({"group": group.label, "sparsity": "", **one.row()})
+    panel.set_xlabel("feedback weights fixed at zero (%)")
+    panel.set_ylabel(f"{_AXIS}, mean ± sd")
+    style.legend_above(figure)
+    return Drawn(figure, table)
+
+
+def draw_architectures(material: Material) -> Drawn:
+    """Accuracy of a rule's settings across networks, mean ± sd ([K] figure S5).
+
+    Args:
+        material: runs of several networks.
+
+    Returns:
+        The figure, and mean and sd of each group and network.
+
+    Raises:
+        NotDrawn: no settings were trained on two networks.
+    """
+    flags = ("model", *MODEL_FLAGS)
+    found = _swept(material.runs, network, flags, lambda points: len(points) > 1)
+    if not found:
+        raise NotDrawn(
+            "Expected runs of the same settings on several networks. Received: none that are. "
+            "Train with several --model=NAME, and every other flag that differs given"
+        )
+    names = list(dict.fromkeys(x for _, points in found for x in points))
+    figure, (panel,) = style.panels(1, 2.2 + 0.7 * len(names), 3.2)
+    table: list[Row] = []
+    for index, (group, points) in enumerate(found):
+        shift = 0.5 * ((index + 0.5) / len(found) - 0.5)
+        look = {**style.series(index), "linestyle": "none", "label": group.label}
+        panel.errorbar(
+            [names.index(x) + shift for x in points],
+            [one.mean for one in points.values()],
+            yerr=[one.spread for one in points.values()],
+            **look,
+        )
+        table += [{"group": group.label, "network": x, **one.row()} for x, one in points.items()]
+    style.named_ticks(panel, names)
+    panel.set_ylabel(f"{_AXIS}, mean ± sd")
+    style.legend_above(figure)
+    return Drawn(figure, table)
+
+
+_Points = dict[Any, Summary]
+
+
+def _by_setting(
+    runs: Sequence[Run], setting: Callable[[Run], Any], flags: Sequence[str]
+) -> list[tuple[Group, _Points]]:
+    """For each group of runs that differ in one setting, the summary at each of its values."""
+    found = []
+    for group in grouped(runs, without=flags):
+        by_value: dict[Any, list[float]] = {}
+        for run in group.runs:
+            by_value.setdefault(setting(run), []).append(top1(run))
+        found.append((group, {x: summarise(by_value[x]) for x in sorted(by_value)}))
+    return found
+
+
+def _swept(
+    runs: Sequence[Run],
+    setting: Callable[[Run], Any],
+    flags: Sequence[str],
+    is_sweep: Callable[[_Points], bool] = any,
+) -> list[tuple[Group, _Points]]:
+    """The groups that sweep the setting; by default those where it is ever other than 0."""
+    found = _by_setting(runs, setting, flags)
+    swept = [run for group, points in found if is_sweep(points) for run in group.runs]
+    return _by_setting(swept, setting, flags)  # once more, as labels look at the other groups
+
+
+def _lines(
+    panel: Axes, found: Sequence[tuple[Group, _Points]], column: str, error: str
+) -> list[Row]:
+    table: list[Row] = []
+    for index, (group, points) in enumerate(found):
+        panel.errorbar(
+            list(points),
+            [one.mean for one in points.values()],
+            yerr=[one.error if error == "sem" else one.spread for one in points.values()],
+            label=group.label,
+            **style.series(index),
+        )
+        table += [{"group": group.label, column: x, **one.row()} for x, one in points.items()]
+    return table

@@ -1,0 +1,199 @@
+"""Figures of runs: what is drawn is what the runs have, and what is missing is named."""
+
+import pytest
+
+from neural_alignment.cli import figures as command
+from neural_alignment.figures import draw, style
+from neural_alignment.figures.layers import draw_angles
+from neural_alignment.figures.material import Material, NotDrawn
+from neural_alignment.figures.reader import read
+from neural_alignment.figures.registry import KINDS, NOTHING, RUNS
+from neural_alignment.figures.sweeps import network, noise_variance, sparsity
+from tests.figures.made_runs import LAYERS, make_run, read_table
+
+CLEAN = {"alignment_optimizer": "adam"}
+NOISY = {"use_noisy_alignment_opt": "true", **CLEAN}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of a rule at three variances and densities, backprop, and another network."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed, more in ((0, 0.0), (1, 0.02)):
+        make_run(folder / f"sa{seed}", seed=seed, top1=0.9 + more, path_metrics=True, **CLEAN)
+        for variance in (0.01, 0.1):
+            name = f"noisy{seed}-{variance}"
+            make_run(folder / name, seed=seed, top1=0.8 + more, noisy_opt_variance=variance,
+                     **NOISY)  # fmt: skip
+        for density in (0.5, 0.1):
+            name = f"sparse{seed}-{density}"
+            make_run(folder / name, seed=seed, density=density, top1=density, **CLEAN)
+        make_run(folder / f"bp{seed}", rule="backprop", seed=seed, top1=0.97, layers=())
+    layers = tuple(f"conv{i}" for i in range(20))
+    make_run(folder / "deep", model="resnet20", layers=layers, **CLEAN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def all_of(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("figures")
+    return out, draw([runs], out, formats=["png"])
+
+
+def test_all_that_the_runs_have_is_drawn(all_of):
+    out, written = all_of
+    made = {path.stem for path in written.files}
+    of_runs = {name for name, kind in KINDS.items() if kind.of == RUNS}
+    assert made == of_runs - {"scatter"}
+    assert {path.name for path in out.glob("curves.*")} == {"curves.csv", "curves.png"}
+    assert all(path.stat().st_size > 100 for path in written.files)
+    assert "--keep_epochs" in written.not_drawn["scatter"]
+    assert any("--path_metrics" in note and "deep" in note for note in written.notes)
+
+
+def test_the_table_has_mean_and_sd_over_seeds(all_of):
+    rows = read_table(all_of[0] / "curves.csv")
+    last = [r for r in rows if r["measure"] == "val_top1" and r["epoch"] == "3.0"]
+    bp = next(r for r in last if r["group"] == "backprop")
+    assert float(bp["mean"]) == pytest.approx(97.0) and bp["runs"] == "2"
+    one = next(r for r in last if r["mean"].startswith("91.0"))
+    assert float(one["sd"]) == pytest.approx(2.0**0.5)
+
+
+def test_layers_are_in_the_order_of_depth(runs):
+    material = Material(read([runs / "sa0", runs / "sa1"]).runs)
+    with style.context():
+        drawn = draw_angles(material)
+    (panel,) = drawn.figure.axes
+    ends = [line.get_ydata()[-1] for line in panel.get_lines()]
+    assert ends == pytest.approx([70.0, 50.0, 30.0])
+    shades = [sum(style.matplotlib.colors.to_rgb(x.get_color())) for x in panel.get_lines()]
+    assert shades == sorted(shades) and len(panel.collections) == 3
+    assert [t.get_text() for t in drawn.figure.legends[0].get_texts()] == list(LAYERS)
+
+
+def test_many_layers_get_a_colour_bar(runs):
+    with style.context():
+        drawn = draw_angles(Material(read([runs / "deep"]).runs))
+    panel, bar = drawn.figure.axes
+    assert len(panel.get_lines()) == 20 and not drawn.figure.legends
+    assert [t.get_text() for t in bar.get_yticklabels()][::8] == ["conv0", "conv19"]
+
+
+def test_the_noise_sweep_has_standard_errors(all_of):
+    rows = read_table(all_of[0] / "noise.csv")
+    assert [row["variance"] for row in rows] == ["0.0", "0.01", "0.1"]
+    noisy = rows[1]
+    assert float(noisy["mean"]) == pytest.approx(81.0)
+    assert float(noisy["sem"]) == pytest.approx(1.0)
+
+
+def test_the_sparsity_sweep_has_backprop_as_a_line(all_of):
+    rows = read_table(all_of[0] / "sparsity.csv")
+    by_share = {r["sparsity"]: float(r["mean"]) for r in rows if "symmetric" in r["group"]}
+    assert by_share == pytest.approx({"0.0": 91.0, "50.0": 50.0, "90.0": 10.0})
+    assert [float(r["mean"]) for r in rows if r["group"] == "backprop"] == [97.0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "variance"),
+    [
+        ({}, 0.0),
+        ({"noisy_opt_variance": "0.5"}, 0.0),
+        ({"use_noisy_alignment_opt": "true"}, 1.0),
+        ({"use_noisy_alignment_opt": "true", "noisy_opt_variance": "0.5"}, 0.5),
+        ({"use_noisy_global_opt": "true", "noisy_global_opt_variance": "0.1",
+          "noisy_opt_variance": "0.5"}, 0.1),
+    ],
+)  # fmt: skip
+def test_the_variance_is_that_of_the_noisy_optimizer(tmp_path, flags, variance):
+    (run,) = read([make_run(tmp_path / "a", **flags)]).runs
+    assert noise_variance(run) == variance
+
+
+def test_sparsity_and_network_of_a_run(tmp_path):
+    (run,) = read([make_run(tmp_path / "a", density=0.05, layers_list="64,64")]).runs
+    assert sparsity(run) == pytest.approx(95.0) and network(run) == "fc 64,64"
+
+
+@pytest.mark.parametrize(
+    ("figure", "remedy"),
+    [
+        ("error_angles", "--path_metrics"),
+        ("scatter", "--keep_epochs"),
+        ("noise", "--noisy_opt_variance"),
+        ("sparsity", "--density"),
+        ("architectures", "--model"),
+        ("importance", "--searchdir"),
+    ],
+)
+def test_what_a_run_lacks_is_told_with_the_flag_that_keeps_it(tmp_path, capsys, figure, remedy):
+    run = make_run(tmp_path / "run")
+    out = tmp_path / "out"
+    assert command.main(["figures", str(run), f"--figure={figure}", f"--outdir={out}"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {figure}: Expected") and remedy in said
+    assert not out.exists()
+
+
+def test_angles_of_a_rule_without_a_kernel(tmp_path):
+    run = make_run(tmp_path / "run", rule="backprop", layers=())
+    with pytest.raises(NotDrawn, match=r"angles: .*run without\. backprop, direct and frozen"):
+        draw([run], tmp_path / "out", ["angles"])
+
+
+def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
+    for out in "ab":
+        written = draw([runs / "sa0"], tmp_path / out, ["norm_ratios"])
+        assert [path.suffix for path in written.files] == [".png", ".pdf", ".csv"]
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_the_command(runs, tmp_path, capsys):
+    arguments = [str(runs / "sa0"), "--figure=curves,depth", f"--outdir={tmp_path}", "--format=png"]
+    assert command.main(["figures", *arguments]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "curves.csv", "curves.png", "depth.csv", "depth.png"
+    }  # fmt: skip
+    assert "curves.png" in capsys.readouterr().out
+
+
+def test_the_list(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert command.main(["figures", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in KINDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected run directories"),
+        (["--figure=angels"], "expected one of curves"),
+        (["--format=gif", "RUN"], "expected one of png, pdf, svg"),
+        (["--epochs=-1", "RUN"], "expected finite numbers >= 0"),
+        (["--no_such_flag", "RUN"], "Unknown command line flag"),
+        ([""], "RUN: expected a path"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys):
+    assert command.main(["figures", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    assert command.main(["figures", str(tmp_path)]) == 1
+    assert "Expected a run directory" in capsys.readouterr().err
+
+
+def test_matplotlib_is_missing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    run = make_run(tmp_path / "run")
+    assert command.main(["figures", str(run), f"--outdir={tmp_path / 'out'}"]) == 1
+    assert 'pip install "neural-alignment[figures]"' in capsys.readouterr().err
+
+
+def test_every_kind_says_what_it_needs():
+    for name, kind in KINDS.items():
+        assert kind.about and kind.source and (kind.needs or kind.of == NOTHING), name

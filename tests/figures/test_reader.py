@@ -1,0 +1,114 @@
+"""Run directories as figures see them."""
+
+import math
+
+import pytest
+
+from neural_alignment.figures.reader import RunReadError, grouped, labels, read, read_run
+from neural_alignment.figures.summary import summarise
+from tests.figures.made_runs import LAYERS, make_run
+
+
+def test_a_run_is_read(tmp_path):
+    run = read_run(make_run(tmp_path / "a", seed=3, steps=(0, 84, 126), learning_rate=0.02))
+    assert (run.rule, run.seed, tuple(run.layers)) == ("symmetric", "3", LAYERS)
+    assert [row["val_top1"] for row in run.metrics] == pytest.approx([0.3, 0.6, 0.9])
+    assert run.layers["dense1"][-1]["weight_angle"] == pytest.approx(50.0)
+    assert run.checkpoints() == {0.0: 0, 2.0: 84, 3.0: 126}
+    # 0.02 is the flag's default, so that it tells no run from another.
+    assert "learning_rate" not in run.flags and run.number("learning_rate", 7.0) == 7.0
+
+
+def test_seeds_group_by_themselves(tmp_path):
+    for rule in ("symmetric", "feedback"):
+        for seed in (1, 0):
+            make_run(tmp_path / f"{rule}-{seed}", rule=rule, seed=seed, data_dir=f"x{seed}")
+    found = read([tmp_path])
+    groups = grouped(found.runs)
+    assert [group.label for group in groups] == ["feedback", "symmetric"]
+    assert [[run.seed for run in group.runs] for group in groups] == [["0", "1"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ([{}, {"alignment": "feedback"}], ["backprop", "feedback"]),
+        (
+            [{"alignment": "product", "expansion": "10.0", "feedback": "gaussian", "l2": "1.0"},
+             {"alignment": "product", "expansion": "1.0", "feedback": "orthogonal", "l2": "0.0"}],
+            ["product, feedback=gaussian", "product, feedback=orthogonal"],
+        ),
+        (
+            [{"model": "fc"}, {"model": "conv"}, {"alignment": "mirror", "model": "conv"}],
+            ["backprop, fc", "backprop, conv", "mirror"],
+        ),
+        (
+            [{"l2": a, "learning_rate": b} for a in "12" for b in "34"],
+            [f"backprop, l2={a}, learning_rate={b}" for a in "12" for b in "34"],
+        ),
+        ([{"loss_rate": "0.5"}, {}], ["backprop, loss_rate=0.5", "backprop, loss_rate=1.0"]),
+        (
+            [{}, {"density": "0.5"}, {"l2": "2.0"}, {"l2": "3.0", "loss_rate": "0.5"},
+             {"dtype": "bfloat16"}],
+            ["backprop", "backprop, density=0.5", "backprop, l2=2.0", "backprop, l2=3.0",
+             "backprop, dtype=bfloat16"],
+        ),
+    ],
+)  # fmt: skip
+def test_labels_are_the_shortest_that_tell_apart(settings, named):
+    assert labels(settings) == named
+
+
+def test_a_swept_flag_does_not_part_runs(tmp_path):
+    runs = [read_run(make_run(tmp_path / str(d), density=d)) for d in (1.0, 0.5)]
+    assert len(grouped(runs)) == 2
+    (group,) = grouped(runs, without=["density"])
+    assert group.label == "symmetric" and len(group.runs) == 2
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b")
+    make_run(tmp_path / "new", seed=1, epochs=0)
+    found = read([tmp_path, tmp_path / "a"])
+    assert [run.folder.name for run in found.runs] == ["a"]
+    twice, empty = found.notes
+    assert "b is left out: it has the settings and the seed of" in twice
+    assert "new is left out: it has no whole epoch" in empty
+
+
+def spoil(folder, name, text):
+    (make_run(folder) / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "none", "none, there is no such folder"),
+        (lambda p: p, "which holds none"),
+        (lambda p: spoil(p / "a", "metrics.csv", "epoch,loss\n1,2\n"), "no column global_step"),
+        (lambda p: spoil(p / "a", "layers.csv", "epoch\n1\n"), "layers.csv. Received: no column"),
+        (
+            lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2,x,3\n"),
+            "could not convert string to float: 'x'",
+        ),
+        (
+            lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2\n"),
+            "metrics.csv. Received:",
+        ),
+    ],
+)
+def test_what_is_no_run_is_refused(tmp_path, make, message):
+    with pytest.raises(RunReadError, match="Expected") as raised:
+        read([make(tmp_path)])
+    assert message in str(raised.value)
+
+
+def test_mean_and_spread():
+    one = summarise([1.0, 2.0, 6.0, math.nan])
+    assert (one.mean, one.count) == (3.0, 3)
+    assert one.sd == pytest.approx(math.sqrt(7.0)) and one.sem == pytest.approx(one.sd / 3**0.5)
+    alone, none = summarise([4.0]), summarise([])
+    assert (alone.mean, alone.spread, alone.error) == (4.0, 0.0, 0.0) and math.isnan(alone.sd)
+    assert math.isnan(none.mean) and none.count == 0
