@@ -74,7 +74,7 @@ def rules() -> str:
             (
                 code(rule.name),
                 rule.backward_in_words(),
-                spelled(rule.tie_grad),
+                rule.tied_in_words(),
                 rule.loss_in_words(),
                 " ".join(rule.sources),
             )

@@ -66,7 +66,7 @@ def test_a_rule_runs_its_floor(stock, config, jit):
     if rule.name == "product" and not rule.factored:
         # dW G of the convolutions; of Dense, with two examples, dy G and x^T (dy G).
         matmuls += CONV_LAYERS + 2 * DENSE_LAYERS
-    elif rule.name == "product":
+    elif rule.name in ("product", "mixed"):
         # R Q of every layer but the first, whose dx is not needed, and dR = dW Q^T.
         matmuls += 2 * (CONV_LAYERS + DENSE_LAYERS) - 1
     assert counts.matmuls == matmuls

@@ -11,9 +11,9 @@ from neural_alignment.alignments.alignment import (
     Alignment,
     AlignmentWarning,
     LayerwiseAlignment,
-    ProjectionAlignment,
 )
 from neural_alignment.alignments.options import Coefficient, ProjectionOptions, option
+from neural_alignment.alignments.projecting import ProjectionAlignment
 from neural_alignment.alignments.published import from_preset
 from neural_alignment.alignments.registry import get, layer_names, names, register, rule, serialize
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from neural_alignment.alignments import equilibrium, primitives
-from neural_alignment.alignments.alignment import ProjectionAlignment, Tensor
+from neural_alignment.alignments.alignment import Tensor
 from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, option
+from neural_alignment.alignments.projecting import ProjectionAlignment
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
 

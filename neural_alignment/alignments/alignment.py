@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from neural_alignment.alignments import former
 from neural_alignment.alignments.facts import Facts
@@ -162,13 +162,49 @@ class Alignment(Facts, Options, abc.ABC):
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
 
+    def doubts(self) -> list[str]:
+        """Why these settings cannot align B with W, and what they need; docs/settings.md.
+
+        Returns:
+            A sentence or two for each reason; none where the settings are sound, as far as numbers
+            can tell. Schedules are not judged.
+        """
+        return []
+
+    def rule_of(self, name: str) -> Alignment:
+        """The rule that a variable is of: this one, or one of those that it is made of.
+
+        Args:
+            name: of a variable that `variables` asked for.
+        """
+        del name
+        return self
+
+    def before(self, activation: str) -> Self:
+        """The rule for a layer whose activation is a layer of its own behind it.
+
+        Args:
+            activation: its name.
+
+        Returns:
+            A rule; itself where it applies no activation, or names one.
+        """
+        if getattr(self, "activation_fn_override", activation) is not None:
+            return self
+        return self.replace(activation_fn_override=activation)
+
     def input_noise(self, inputs: Tensor, seed: Tensor | None) -> Tensor:
         """Noise for a layer's input x, where the rule `disturbs_input`; seed is int32 `[2]`."""
         del seed
         return keras.ops.zeros_like(inputs)
 
     def update(
-        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], step: Tensor | int | None
+        self,
+        forward_kernel: Tensor,
+        variables: Mapping[str, Tensor],
+        step: Tensor | int | None,
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> dict[str, Tensor]:
         """New values of variables that the rule moves itself, without a loss. Default: none.
 
@@ -179,11 +215,12 @@ class Alignment(Facts, Options, abc.ABC):
             forward_kernel: W, before the step's update.
             variables: what `variables` asked for, as tensors.
             step: the global step; None where it is not known, as in a plain `fit`.
+            linear: the layer's map.
 
         Returns:
             Name to new value.
         """
-        del forward_kernel, variables, step
+        del forward_kernel, variables, step, linear
         return {}
 
     def tied_gradient(
@@ -295,12 +332,6 @@ class LayerwiseAlignment(Alignment):
             warnings.warn(f"{type(self).__name__}: {doubt}", AlignmentWarning, stacklevel=1)
 
     def doubts(self) -> list[str]:
-        """Why these settings cannot align B with W, and what they need; docs/settings.md.
-
-        Returns:
-            A sentence or two for each reason; none where the settings are sound, as far as numbers
-            can tell. Schedules are not judged.
-        """
         if all(getattr(self, name) == 0.0 for name in self.coefficient_names()):
             zeros = ", ".join(f"{name}=0" for name in self.coefficient_names())
             return [f"R is 0, and B stays as drawn. Expected coefficients > 0. Received: {zeros}"]
@@ -350,47 +381,3 @@ class LayerwiseAlignment(Alignment):
                 "`neural_alignment.training`."
             )
         return keras.ops.cast(value(step), "float32")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProjectionAlignment(ProjectionOptions, LayerwiseAlignment):
-    """Base of the rules whose loss compares projections of an input; it has their options.
-
-    Args:
-        average_positions: for convolutions, average the primitives of projections (amp, sparse,
-            null) over the positions that a weight connects, instead of summing ([A] C.1).
-    """
-
-    average_positions: bool = option(
-        True, "average amp, sparse and null over a convolution's positions instead of summing"
-    )
-
-    def doubts(self) -> list[str]:
-        if self.input_distribution is not None and self.input_stddev == 0.0 and self.has_loss:
-            return [
-                "the noise in place of the input is 0, and says nothing of W. Expected "
-                "input_stddev > 0, such as 1. Received: input_stddev=0"
-            ]
-        return super().doubts()
-
-    def _noise_gain(self) -> float | None:
-        """The variance of the input that R sees, where it is known and outputs keep their size."""
-        if self.input_distribution is None or self.normalize_input:
-            return None
-        if self.normalize_forward_output or self.normalize_backward_output:
-            return None
-        return self.input_stddev**2
-
-    def _over_positions(self, primitive: Tensor, p: Projections) -> Tensor:
-        if not self.average_positions:
-            return primitive
-        # At least one position, or a mask has left out everything and the primitive is 0.
-        positions = keras.ops.cast(p.positions, primitive.dtype)
-        return primitive / keras.ops.maximum(positions, 1e-6)
-
-    @property
-    def is_random(self) -> bool:
-        return super().is_random or (self.has_loss and self.input_distribution is not None)
-
-    def _projections(self, **tensors: Any) -> Projections:
-        return Projections(self, **tensors)

@@ -15,6 +15,7 @@ class Facts:
     """Facts of a rule's class, each with a default; the pages' tables and the tests read them.
 
     Attributes:
+        tied: whether B gets W's gradient, where that is not a yes or a no of the class.
         backward: what B is; `{option}` stands for an option's choices. Default: derived from
             `trains_backward_kernel` and `tie_grad`.
         loss: R in the names of coefficients and primitives. Default: the sum over coefficients.
@@ -26,6 +27,7 @@ class Facts:
     of_model: ClassVar[bool] = False
     # Whether a layer's input has noise on it in training.
     disturbs_input: ClassVar[bool] = False
+    tied: ClassVar[str] = ""
     backward: ClassVar[str] = ""
     loss: ClassVar[str] = ""
     sources: ClassVar[tuple[str, ...]] = ()
@@ -54,6 +56,11 @@ class Facts:
         if not cls.trains_backward_kernel or not trained_by:
             return "a variable, fixed"
         return f"a variable, trained by {' and '.join(trained_by)}"
+
+    @classmethod
+    def tied_in_words(cls) -> str:
+        """Whether B gets W's gradient."""
+        return cls.tied or ("yes" if cls.tie_grad else "no")
 
     @classmethod
     def loss_in_words(cls) -> str:

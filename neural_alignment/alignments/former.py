@@ -13,6 +13,7 @@ _PACKAGE = "neural_alignment.alignments"
 # What had its place in `alignments/alignment.py`.
 _MOVED = {
     **dict.fromkeys(("get", "names", "register", "rule", "serialize"), f"{_PACKAGE}.registry"),
+    "ProjectionAlignment": f"{_PACKAGE}.projecting",
     "draw_seed": "neural_alignment.noise",
 }
 
@@ -45,7 +46,7 @@ def let_take_no_linear(rule: type) -> None:
     Args:
         rule: a class whose own methods are looked at; warned of where it is defined.
     """
-    for name in ("variables", "backward_kernel"):
+    for name in ("variables", "backward_kernel", "update"):
         method = rule.__dict__.get(name)
         if method is not None and not _takes_linear(method):
             warnings.warn(

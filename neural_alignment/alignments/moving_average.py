@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from neural_alignment.alignments.alignment import Alignment, Tensor
+from neural_alignment.alignments.alignment import OUTPUTS_LAST, Alignment, Tensor
 from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import option
 from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
+from neural_alignment.maps import Linear
 
 
 @register("moving_average")
@@ -42,7 +43,12 @@ class MovingAverage(Alignment):
             )
 
     def update(
-        self, forward_kernel: Tensor, variables: Mapping[str, Tensor], step: Tensor | int | None
+        self,
+        forward_kernel: Tensor,
+        variables: Mapping[str, Tensor],
+        step: Tensor | int | None,
+        *,
+        linear: Linear = OUTPUTS_LAST,
     ) -> dict[str, Tensor]:
         before = variables["backward_kernel"]
         kernel = keras.ops.cast(forward_kernel, before.dtype)

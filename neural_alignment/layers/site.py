@@ -156,18 +156,17 @@ class Site:
             add_weight: Keras's.
         """
         rule = self.alignment
-        trains = rule.tie_grad or rule.has_loss
         made = rule.variables(
             kernel_shape, lambda salt: _independent(initializer, salt), linear=self.linear
         )
         for name, variable in made.items():
-            attribute = self._named(name)
+            attribute, of = self._named(name), rule.rule_of(name)
             weight = add_weight(
                 name=attribute,
                 shape=variable.shape,
                 initializer=variable.initializer,
                 # On JAX what nothing reaches gets a gradient of zeros, and decay would change it.
-                trainable=variable.trainable and trains,
+                trainable=variable.trainable and (of.tie_grad or of.has_loss),
                 autocast=False,
             )
             setattr(self.layer, attribute, weight)
@@ -191,12 +190,13 @@ class Site:
             kernel: W, the variable.
         """
         rule = self.alignment
-        for variable in self.variables.values():
-            if variable.trainable and rule.needs_linear_updates:
+        for name, variable in self.variables.items():
+            of = rule.rule_of(name)
+            if variable.trainable and of.needs_linear_updates:
                 ties.require_linear(variable)
-            if variable.trainable and rule.tie_grad:
+            if variable.trainable and of.tie_grad:
                 ties.tie(variable, kernel)
-                if rule.has_loss:
+                if of.has_loss:
                     ties.share(variable)
         if rule.update_forward and rule.has_loss:
             ties.share(kernel)
@@ -340,7 +340,8 @@ class Site:
             self.layer.add_loss(mark)
             self._kept[self.layer.replica_number()] = mark, variables
         step = self.layer.global_step() if active is None else active.global_step
-        for name, value in self.alignment.update(forward_kernel, variables, step).items():
+        updated = self.alignment.update(forward_kernel, variables, step, linear=self.linear)
+        for name, value in updated.items():
             variable, old = self.variables[name], variables[name]
             new = keras.ops.stop_gradient(keras.ops.cast(value, variable.dtype))
             variable.assign(new if active is None else active.at_last(new, old))

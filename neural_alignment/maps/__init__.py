@@ -8,6 +8,7 @@ from neural_alignment.maps.einsum import Einsum
 from neural_alignment.maps.linear import Linear
 from neural_alignment.maps.matmul import Matmul
 from neural_alignment.maps.operations import conv, matmul, two_kernels
+from neural_alignment.maps.units import Units
 
 __all__ = [
     "Conv",
@@ -16,6 +17,7 @@ __all__ = [
     "Einsum",
     "Linear",
     "Matmul",
+    "Units",
     "conv",
     "matmul",
     "two_kernels",

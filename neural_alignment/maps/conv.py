@@ -15,6 +15,10 @@ def _is_channels_last(data_format: str | None) -> bool:
     return (data_format or keras.config.image_data_format()) == "channels_last"
 
 
+def _channel_axis(data_format: str | None) -> int:
+    return -1 if _is_channels_last(data_format) else 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Conv(Linear):
     """A convolution over 1 to 3 spatial axes, K `[*window, in / groups, filters]`.
@@ -44,8 +48,12 @@ class Conv(Linear):
             dilation_rate=self.dilation_rate,
         )
 
+    @property
+    def units_axis(self) -> int:
+        return _channel_axis(self.data_format)
+
     def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int | None:
-        axis = -1 if _is_channels_last(self.data_format) else 1
+        axis = self.units_axis
         return axis if inputs.shape[axis] == kernel_shape[-2] else None
 
     def _pad_causally(self, inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -84,6 +92,10 @@ class DepthwiseConv(Linear):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
+
+    @property
+    def units_axis(self) -> int:
+        return _channel_axis(self.data_format)
 
     def outputs_last(self, kernel: Tensor) -> Tensor:
         return keras.ops.reshape(kernel, self.outputs_last_shape(tuple(kernel.shape)))
@@ -124,6 +136,10 @@ class ConvTranspose(Linear):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
+
+    @property
+    def units_axis(self) -> int:
+        return _channel_axis(self.data_format)
 
     def outputs_last(self, kernel: Tensor) -> Tensor:
         return keras.ops.swapaxes(kernel, -1, -2)

@@ -92,6 +92,15 @@ class Linear(abc.ABC):
         del inputs, kernel_shape
         return None
 
+    @property
+    def units_axis(self) -> int | None:
+        """The axis of `apply(x, K)` that counts the outputs in the order of `outputs_last`.
+
+        Returns:
+            An axis; None where they are on several.
+        """
+        return None
+
     def fan_in(self, kernel_shape: Shape) -> int:
         """Number of inputs that one output sums over."""
         return math.prod(self.outputs_last_shape(kernel_shape)[:-1])

@@ -17,8 +17,12 @@ class Matmul(Linear):
             return keras.ops.matmul(inputs, kernel)
         return keras.ops.tensordot(inputs, kernel, axes=1)
 
-    def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int:
+    @property
+    def units_axis(self) -> int:
         return -1
+
+    def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int:
+        return self.units_axis
 
     def mask_of_outputs(self, mask: Tensor | None) -> Tensor | None:
         return mask

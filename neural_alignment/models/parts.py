@@ -44,8 +44,4 @@ def with_relu(alignment: Alignment | None) -> Alignment | None:
     Returns:
         The rule; unchanged where it has no projections.
     """
-    if alignment is None or "activation_fn_override" not in alignment.option_names():
-        return alignment
-    if alignment.activation_fn_override is not None:
-        return alignment
-    return alignment.replace(activation_fn_override="relu")
+    return None if alignment is None else alignment.before("relu")

@@ -95,7 +95,7 @@ def doubts(settings: Settings) -> list[str]:
         A sentence or two for each reason.
     """
     rule = make_rule(settings, 1)
-    if not isinstance(rule, alignments.LayerwiseAlignment):
+    if rule is None:
         return []
     return [f"--alignment={rule.name}: {doubt}" for doubt in rule.doubts()]
 

@@ -29,6 +29,7 @@ def test_the_rules():
         "information",
         "kolen_pollack",
         "mirror",
+        "mixed",
         "moving_average",
         "phaseless",
         "product",

@@ -82,9 +82,23 @@ def values_at(site, values) -> dict:
     return {name: values[at] for name, at in names.items()}
 
 
-def trained(site) -> str | None:
-    """The name of what the rule trains; None is nothing."""
-    return next((v.name for v in site.variables.values() if v.trainable), None)
+def trained(site) -> tuple[str, ...]:
+    """The names of what the rule trains."""
+    return tuple(v.name for v in site.variables.values() if v.trainable)
+
+
+def groups(site, own):
+    """(rule, map, its values) of every rule at a site: one, or those of a mixed one's groups.
+
+    The kernel of a group is that of its units, turned with its outputs last.
+    """
+    if site.alignment.name != "mixed":
+        return [(site.alignment, site.linear, own)]
+    kernel = tf.constant(own["kernel"], "float64")
+    return [
+        (group.rule, units, group.own(own) | {"kernel": units.columns(kernel).numpy()})
+        for group, units in site.alignment.parts(site.linear, tuple(kernel.shape))
+    ]
 
 
 def map_at(site):
@@ -196,22 +210,25 @@ def reference_loss(layer, x, values):
 
 
 def loss_of_its_own(site, at, own, values):
-    """R as the rule's own primitives have it, in float64; `R` itself is made in float32."""
-    rule, tensors = site.alignment, {n: tf.constant(v, "float64") for n, v in own.items()}
+    """R as the rules' own primitives have it, in float64; `R` itself is made in float32."""
     bias = bias_for_outputs(site.layer, values) if site.place.ends else None
-    p = Projections(
-        rule if isinstance(rule, ProjectionOptions) else ProjectionOptions(),
-        linear=site.linear,
-        inputs=tf.constant(at, "float64"),
-        forward_kernel=tensors["kernel"],
-        backward_kernel=tf.constant(backward_kernel(site, values), "float64"),
-        bias=None if bias is None else tf.constant(bias, "float64"),
-        activation=site.activation,
-        seed=noise_seed(site),
-    )
-    coefficients = {n: getattr(rule, f"{n}_coef") for n in rule.primitives(p, tensors)}
-    return sum(
-        float(coefficients[name]) * float(value())
-        for name, value in rule.primitives(p, tensors).items()
-        if coefficients[name] != 0.0
-    )
+    total = 0.0
+    for rule, linear, mine in groups(site, own):
+        if not rule.has_loss:
+            continue
+        tensors = {name: tf.constant(value, "float64") for name, value in mine.items()}
+        made = rule.backward_kernel(tensors["kernel"], tensors, noise_seed(site), linear=linear)
+        p = Projections(
+            rule if isinstance(rule, ProjectionOptions) else ProjectionOptions(),
+            linear=linear,
+            inputs=tf.constant(at, "float64"),
+            forward_kernel=tensors["kernel"],
+            backward_kernel=made,
+            bias=None if bias is None else tf.constant(bias, "float64"),
+            activation=site.activation,
+            seed=noise_seed(site),
+        )
+        for name, value in rule.primitives(p, tensors).items():
+            coefficient = getattr(rule, f"{name}_coef")
+            total += float(coefficient) * float(value()) if coefficient != 0.0 else 0.0
+    return total

@@ -24,6 +24,7 @@ from tests.layers.measure import (
     STEP,
     bias_for_outputs,
     built,
+    groups,
     map_at,
     measure,
     numpy,
@@ -79,7 +80,7 @@ def test_the_loss_reaches_the_kernels_only(variant, name):
         assert not reached
         return
     kernels = {site.place.kernel for site in layer.sites}
-    expected = {trained(site) for site in layer.sites}
+    expected = {name for site in layer.sites for name in trained(site)}
     if layer.alignment.update_forward:
         expected |= kernels
     # A factor, mask or input that gets zeros is not reached, and costs a gradient all the same.
@@ -135,16 +136,25 @@ def test_a_tied_gradient_and_no_other_reaches_the_backward_kernel(variant, name)
         assert {measured.of_j[key] is None for key in values if "backward" in key} <= {True}
         return
     for site in layer.sites:
-        own, tied = values_at(site, values), numpy(measured.of_j[site.place.kernel])
-        linear, shape = map_at(site), tied.shape
-        if "backward_kernel_q" in own:
-            tied = linear.outputs_last(tied) @ own["backward_kernel_q"].T
-        if "backward_kernel_g" in own:
-            mixed = linear.outputs_last(tied) @ own["backward_kernel_g"]
-            tied = linear.from_outputs_last(mixed, shape)
-        tied = tied * own.get("backward_mask", 1.0)
-        np.testing.assert_allclose(measured.of_j[trained(site)], tied, rtol=1e-4, atol=1e-5)
-        assert np.any(tied)
+        dw = numpy(measured.of_j[site.place.kernel])
+        of_j = values_at(site, measured.of_j)
+        of_trained = {id(measured.of_j[name]) for name in trained(site)}
+        at_groups = groups(site, values_at(site, values)), groups(site, of_j | {"kernel": dw})
+        for (alignment, linear, own), (_, _, found) in zip(*at_groups, strict=True):
+            gradients = {v: g for v, g in found.items() if v != "kernel" and g is not None}
+            if not alignment.tie_grad:
+                assert not gradients
+                continue
+            tied = numpy(linear.outputs_last(tf.constant(found["kernel"])))
+            if "backward_kernel_q" in own:
+                tied = tied @ own["backward_kernel_q"].T
+            else:
+                tied = tied @ own["backward_kernel_g"] if "backward_kernel_g" in own else tied
+                tied = numpy(linear.from_outputs_last(tf.constant(tied), found["kernel"].shape))
+            tied = tied * own.get("backward_mask", 1.0)
+            (gradient,) = (g for g in gradients.values() if id(g) in of_trained)
+            np.testing.assert_allclose(gradient, tied, rtol=1e-4, atol=1e-5)
+            assert np.any(tied)
 
 
 @EVERY_PAIR
@@ -157,7 +167,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_equations(variant, name):
     assert measured.loss.dtype == "float32"
     rng = np.random.default_rng(4)
     kernels = {site.place.kernel for site in layer.sites}
-    for key in sorted(kernels | {trained(site) for site in layer.sites}):
+    for key in sorted(kernels | {v for site in layer.sites for v in trained(site)}):
         if measured.of_r[key] is not None:
             gradient = numpy(measured.of_r[key])
             assert_slopes(lambda v: reference_loss(layer, x, v), values, key, gradient, rng)
