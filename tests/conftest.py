@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 import pytest
@@ -18,6 +19,12 @@ if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     )
     # A GPU's float32 products keep 10 bits of mantissa by default, and tests compare 20.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+# As in the foreground: a shell's background jobs and nohup's ignore these, and so would the
+# processes that tests start and send them to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -83,9 +83,17 @@ def saved(tmp_path_factory):
         ("import neural_alignment\nimport keras", "keras.saving.load_model"),
         ("import keras\nimport neural_alignment", "keras.saving.load_model"),
         ("import neural_alignment", "neural_alignment.load_model"),
-        ("import neural_alignment\nfrom keras.models import load_model", "load_model"),
-        ("import keras\nfrom neural_alignment import metrics", "keras.saving.load_model"),
-    ],
+        pytest.param(
+            "import neural_alignment\nfrom keras.models import load_model",
+            "load_model",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import keras\nfrom neural_alignment import metrics",
+            "keras.saving.load_model",
+            marks=pytest.mark.slow,
+        ),
+    ],  # fmt: skip
 )
 def test_one_import_in_a_fresh_process_is_enough(saved, imports, load):
     code, lines, errors = run(
@@ -163,10 +171,11 @@ keras.Sequential([keras.Input((4,)), dense]).save(sys.argv[1])
 @pytest.mark.parametrize(
     ("imports", "named"),
     [
-        ("import rules_of_mine", "module 'rules_of_mine'"),
-        (RULE, "the script or notebook it was made in"),
+        pytest.param("import rules_of_mine", "module 'rules_of_mine'", id="module"),
+        pytest.param(
+            RULE, "the script or notebook it was made in", id="script", marks=pytest.mark.slow
+        ),
     ],
-    ids=["module", "script"],
 )
 def test_a_rule_of_ones_own_names_its_module(imports, named, tmp_path, monkeypatch):
     (tmp_path / "rules_of_mine.py").write_text(RULE)

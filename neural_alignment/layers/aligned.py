@@ -106,11 +106,14 @@ class Aligned(backend.LayerLosses):
         site.tell_optimizers(kernel)
         return kernel
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         if self.alignment is None:
             return super().call(inputs)
+        # Keras hands the mask over where a wrapper calls each step apart (TimeDistributed), too.
+        mask = keras_private.mask_of(inputs) if mask is None else mask
         inputs = self._as_floats(inputs)
-        mask = keras_private.mask_of(inputs)
         mask = given_mask(self) if mask is None else mask
         for site in self._sites:
             inputs = site(inputs, training, mask)

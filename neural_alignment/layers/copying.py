@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import warnings
 from collections.abc import Callable
@@ -160,6 +161,9 @@ class Copier:
 
     def _call(self, operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(self._weight_in_copy, (args, kwargs))
+        # Layers with a rule take a mask, for R; stock versions of most have no such argument.
+        if "mask" in kwargs and "mask" not in inspect.signature(operation.call).parameters:
+            del kwargs["mask"]
         return operation(*args, **kwargs)
 
     def _weight_in_copy(self, argument: Any) -> Any:

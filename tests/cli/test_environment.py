@@ -44,7 +44,11 @@ def assert_one_message(ended, *words):
         assert word in lines[0]
 
 
-@pytest.mark.parametrize("script", COMMANDS)
+# Each starts a process, and all take the same way: one is quick, all are slow.
+ALL_COMMANDS = ["train.py", *(pytest.param(c, marks=pytest.mark.slow) for c in [*COMMANDS][1:])]
+
+
+@pytest.mark.parametrize("script", ALL_COMMANDS)
 @pytest.mark.parametrize("backend", ["jax", "nonsense"])
 def test_another_back_end_is_one_line(script, backend, tmp_path):
     ended = call(tmp_path, script, *COMMANDS[script], KERAS_BACKEND=backend)
@@ -61,7 +65,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("script", COMMANDS)
+@pytest.mark.parametrize("script", ALL_COMMANDS)
 def test_a_missing_tensorflow_is_one_line(script, tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", MISSING, str(ROOT / "scripts" / script.split()[0]),
@@ -81,7 +85,9 @@ FAULTS = (
 
 @pytest.mark.parametrize(
     ("script", "fault"),
-    [(script, FAULTS[0]) for script in COMMANDS] + [("train.py", fault) for fault in FAULTS[1:]],
+    [("train.py", FAULTS[0])]
+    + [pytest.param(s, FAULTS[0], marks=pytest.mark.slow) for s in [*COMMANDS][1:]]
+    + [pytest.param("train.py", fault, marks=pytest.mark.slow) for fault in FAULTS[1:]],
 )
 def test_a_broken_tensorflow_is_one_line(script, fault, tmp_path):
     broken = tmp_path / "site" / "tensorflow"
@@ -133,7 +139,10 @@ def assert_same(run, usual):
         assert (run / table).read_text() == (usual / table).read_text()
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "search.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["train.py", "evaluate.py", pytest.param("search.py", marks=pytest.mark.slow)],
+)
 def test_keras_s_file_changes_nothing(usual, script, tmp_path):
     home = keras_file(tmp_path / "keras", **WORST)
     flags = {
@@ -190,14 +199,14 @@ def test_what_the_process_told_keras_changes_nothing(usual, settings, tmp_path):
     assert told.code == 0 and f"top-1 {top1:.2%}" in told.output
 
 
-@pytest.mark.parametrize("level", [None, "3"])
+@pytest.mark.parametrize("level", [None, pytest.param("3", marks=pytest.mark.slow)])
 def test_nothing_is_said_at_the_start(tmp_path, level):
     more = {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
     ended = call(tmp_path, "train.py", *SHORT, "--workdir=run", **more)
     assert ended.returncode == 0 and ended.stderr == ""
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+@pytest.mark.parametrize("dataset", ["mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_nothing_but_the_error_is_said_of_a_data_set_that_is_not_there(tmp_path, dataset):
     ended = call(tmp_path, "train.py", f"--dataset={dataset}", f"--data_dir={tmp_path}/none")
     assert ended.returncode == 2

@@ -117,9 +117,16 @@ def test_a_lock_taken_away_while_it_is_opened_is_not_held(tmp_path, monkeypatch)
 
 # A file of /dev/full takes no byte: the disk is full where the shard or the table is written.
 @pytest.mark.parametrize(
-    "file", ["train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001",
-             "labels.txt", "manifest.json", "plan.json"],
-)  # fmt: skip
+    "file",
+    [
+        "train-00000-of-00002",
+        pytest.param("train-00001-of-00002", marks=pytest.mark.slow),
+        pytest.param("validation-00000-of-00001", marks=pytest.mark.slow),
+        pytest.param("labels.txt", marks=pytest.mark.slow),
+        "manifest.json",
+        "plan.json",
+    ],
+)
 def test_a_full_disk_is_one_message_and_the_call_goes_on(file, source, tmp_path):
     out = tmp_path / "out"
     write(source, tmp_path / "whole")

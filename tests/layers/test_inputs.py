@@ -180,6 +180,23 @@ def test_the_loss_is_the_layers_not_the_calls(way, variant):
     assert len(model.losses) == 1
 
 
+@pytest.mark.parametrize("steps", [3, None])
+@pytest.mark.parametrize("nested", [False, True])
+def test_masked_steps_of_a_time_distributed_layer_are_left_out(nested, steps):
+    """Also where the wrapper calls a model, and over a number of steps that is not known before."""
+    mask = np.array([[True, True, False], [True, False, False], [True, True, True]])
+    x = draw((3, 3, 2)) * mask[..., None]
+    layer = layers.Dense(4, activation="tanh", alignment=rule("activation"))
+    wrapped = keras.Sequential([keras.Input((2,)), layer]) if nested else layer
+    inputs = keras.Input((steps, 2))
+    masked = keras.layers.Masking()(inputs)
+    model = keras.Model(inputs, keras.layers.TimeDistributed(wrapped)(masked))
+    with training_step(3, 5) as active:
+        model(x, training=True)
+    expected = np.mean([_loss(layer, x[mask[:, i], i]) for i in range(3)])
+    np.testing.assert_allclose(numpy(active.losses[0][1]), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("variant", ["symmetric", "activation", "kolen_pollack"])
 def test_the_loss_of_a_shared_layer_in_fit(variant):
     x = draw((2, 5, 3))
