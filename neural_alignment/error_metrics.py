@@ -6,14 +6,14 @@ all layers above, so that what they do adds up ([A] figure 3b's angle of delta).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from neural_alignment import metrics
-from neural_alignment.layers.collector import backpropagation
+from neural_alignment.layers.collector import Taps, backpropagation, tapped
 from neural_alignment.layers.site import Site
 
 Tensor = Any
@@ -57,14 +57,17 @@ def error_metrics(
 
     The model runs in inference mode, once as the rules have it and once with every error going
     back through the forward kernels, at the same weights. At a layer's input is what the layer
-    itself sends there: of a tensor that others read too, their errors are not in it.
+    itself sends there: of a tensor that others read too, their errors are not in it. Direct
+    feedback delivers `e B_l` at its points, and what backpropagation's layer, or block, behind a
+    point sends there is what that is compared with.
 
     Args:
         model: a built model.
         inputs: a batch; a list or dict of arrays where the model has several inputs.
         labels: its labels, as loss takes them.
         loss: `loss(labels, outputs)`; None is the loss that the model is compiled with.
-        of: name to site, such as `named_sites` gives; None names each by its path.
+        of: name to site, such as `named_sites` gives; None names each by its path. Points of direct
+            feedback have their own names, those of the layers behind them.
         sample_weight: of the batch, for the compiled loss.
 
     Returns:
@@ -90,9 +93,46 @@ def error_metrics(
             x, call.site.backward_kernel_value(), metrics.as_float32(ours)
         )
         exact = linear.input_gradient(x, kernel, metrics.as_float32(theirs))
-        measured[names[call.site.key]] = {
-            "error_angle": metrics.number(error_angle(arrived, exact)),
-            "error_norm": metrics.number(error_norm(arrived, exact)),
-            "backprop_norm": metrics.number(ops.sqrt(metrics.squared_norm(exact))),
-        }
-    return measured
+        measured[names[call.site.key]] = _compared(arrived, exact)
+    return measured | _at_points(model, inputs, labels, loss, sample_weight)
+
+
+def _compared(delivered: Tensor, backpropagated: Tensor) -> dict[str, float]:
+    delivered, exact = map(metrics.as_float32, (delivered, backpropagated))
+    return {
+        "error_angle": metrics.number(error_angle(delivered, exact)),
+        "error_norm": metrics.number(error_norm(delivered, exact)),
+        "backprop_norm": metrics.number(ops.sqrt(metrics.squared_norm(exact))),
+    }
+
+
+def _at_points(
+    model: keras.Model, inputs: Any, labels: Any, loss: metrics.Loss | None, sample_weight: Any
+) -> dict[str, dict[str, float]]:
+    """The same of the points that direct feedback sends errors to, by their names."""
+    inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+    with tapped(Taps()) as seen:
+        model(inputs, training=False)
+    # A point and the stop behind it see one tensor.
+    behind = {
+        name: place
+        for name, point in seen.points
+        for place, stopped in enumerate(seen.stops)
+        if stopped is point
+    }
+    if not behind:
+        return {}
+
+    def errors(of: str, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        added = [ops.zeros_like(tensor) for tensor in tensors]
+        meeting = lambda given: tapped(Taps(**{of: given}))  # noqa: E731
+        return metrics.arriving_errors(model, inputs, labels, meeting, added, loss, sample_weight)
+
+    delivered = errors("at_points", [point for _, point in seen.points])
+    with backpropagation():
+        exact = errors("at_stops", seen.stops)
+    return {
+        name: _compared(arrived, exact[behind[name]])
+        for (name, _), arrived in zip(seen.points, delivered, strict=True)
+        if name in behind and arrived is not None and exact[behind[name]] is not None
+    }

@@ -6,6 +6,7 @@ them is zero. The first functions are of tensors alone; those at the end measure
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -322,21 +323,52 @@ def upstream_errors(
     Raises:
         ValueError: a model without a loss, or sample weights for a loss that takes none.
     """
-    of_outputs = _loss_of(model, loss, sample_weight)
-    inputs, labels = (keras.tree.map_structure(ops.convert_to_tensor, x) for x in (inputs, labels))
+    inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
     with probe() as calls:
         model(inputs, training=False)
     # Not the projections themselves: JAX differentiates by what goes in alone.
     added = [ops.zeros_like(call.projection) for call in calls]
+    return calls, arriving_errors(model, inputs, labels, probe, added, loss, sample_weight)
+
+
+def arriving_errors(
+    model: keras.Model,
+    inputs: Any,
+    labels: Any,
+    meeting: Callable[[Sequence[Tensor]], contextlib.AbstractContextManager[Any]],
+    added: Sequence[Tensor],
+    loss: Loss | None = None,
+    sample_weight: Any = None,
+) -> list[Tensor | None]:
+    """The errors that arrive where zeros are added inside a model.
+
+    Args:
+        model: a built model, run in inference mode.
+        inputs: a batch, as the model takes it.
+        labels: its labels.
+        meeting: a context of tensors, in which the model is called and adds them.
+        added: the zeros.
+        loss: `loss(labels, outputs)`; None is the loss that the model is compiled with.
+        sample_weight: of the batch, for the compiled loss.
+
+    Returns:
+        The gradient of the loss for each; None where no error arrives.
+
+    Raises:
+        ValueError: a model without a loss, or sample weights for a loss that takes none.
+    """
+    of_outputs = _loss_of(model, loss, sample_weight)
+    if not added:
+        return []
+    inputs, labels = (keras.tree.map_structure(ops.convert_to_tensor, x) for x in (inputs, labels))
 
     def value(tensors: Sequence[Tensor]) -> tuple[Tensor, None]:
-        with probe(tensors):
+        with meeting(tensors):
             outputs = model(inputs, training=False)
         return of_outputs(inputs, labels, outputs), None
 
-    upstreams = backend.value_and_gradients(value, added)[1]
     # JAX has zeros where nothing arrives.
-    return calls, [one if _arrives(one) else None for one in upstreams]
+    return [e if _arrives(e) else None for e in backend.value_and_gradients(value, added)[1]]
 
 
 def _arrives(upstream: Tensor | None) -> bool:

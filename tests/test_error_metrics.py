@@ -1,10 +1,15 @@
 """Errors along the whole path against float64 passes written by hand; correlations of pairs."""
 
+import csv
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from benchmarks import digits, operations, steps
 from neural_alignment import alignments, connection_metrics, error_metrics, layers, metrics
+from neural_alignment.callbacks import AlignmentMetrics
 
 SIZES = (6, 7, 5, 4, 3)
 X = np.random.default_rng(0).normal(size=(9, SIZES[0])).astype("float32")
@@ -28,21 +33,35 @@ def network(alignment):
     return keras.Model(inputs, x)
 
 
+def dense(model):
+    return [model.get_layer(f"d{i}") for i in range(4)]
+
+
+def direct_network(activation="tanh", **options):
+    """The same of Keras's own layers, with errors straight from the logits."""
+    keras.utils.set_random_seed(2)
+    stock = [keras.Input((SIZES[0],))]
+    for i, units in enumerate(SIZES[1:]):
+        last = i == len(SIZES) - 2
+        stock.append(keras.layers.Dense(units, None if last else activation, name=f"d{i}"))
+    return layers.align(keras.Sequential(stock), alignments.Direct(**options))
+
+
 def value(x):
     return np.asarray(keras.ops.convert_to_numpy(x), "float64")
 
 
 def errors_by_hand(model, backward_kernels):
-    """The errors at the inputs of all layers, in float64."""
-    kernels = [value(layer.kernel) for layer in model.layers[1:]]
-    biases = [value(layer.bias) for layer in model.layers[1:]]
+    """The errors at the inputs of all layers, in float64; e itself is the last."""
+    kernels = [value(layer.kernel) for layer in dense(model)]
+    biases = [value(layer.bias) for layer in dense(model)]
     activations = [X.astype("float64")]
     for w, b in zip(kernels[:-1], biases[:-1], strict=True):
         activations.append(np.tanh(activations[-1] @ w + b))
     logits = activations[-1] @ kernels[-1] + biases[-1]
     p = np.exp(logits - logits.max(1, keepdims=True))
     error = (p / p.sum(1, keepdims=True) - np.eye(SIZES[-1])[LABELS]) / len(X)
-    found = []
+    found = [error]
     for i in reversed(range(len(kernels))):
         at_input = error @ backward_kernels[i].T
         found.insert(0, at_input)
@@ -64,6 +83,10 @@ def test_error_angles_are_those_of_two_passes_by_hand(rule):
     forward = [value(layer.kernel) for layer in model.layers[1:]]
     ours, theirs = errors_by_hand(model, backward), errors_by_hand(model, forward)
     assert list(found) == [f"d{i}" for i in range(4)]
+    assert_errors(found, ours[:-1], theirs[:-1])
+
+
+def assert_errors(found, ours, theirs):
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         values = found[f"d{i}"]
         assert values["error_angle"] == pytest.approx(angle(a, b), abs=2e-2)
@@ -138,3 +161,109 @@ def test_connections_of_a_sparse_rule():
         values = connection_metrics.connection_metrics(model)[layer.path]
         assert values["both_ways"] == pytest.approx(share, abs=1e-6)
         assert values["one_way"] == pytest.approx(1.0 - share, abs=1e-6)
+
+
+# ---- direct feedback
+
+
+@pytest.mark.parametrize("options", [{}, {"density": 0.5}, {"projection": "full"}], ids=str)
+def test_direct_feedback_is_compared_where_it_arrives(options):
+    model = direct_network(**options)
+    found = error_metrics.error_metrics(model, X, LABELS, LOSS)
+    feedback = {w.name: value(w) for w in model.get_layer("direct_feedback").weights}
+    exact = errors_by_hand(model, [value(layer.kernel) for layer in dense(model)])
+    delivered = [exact[-1] @ feedback[f"backward_d{i}"] for i in range(4)]
+    assert list(found) == [f"d{i}" for i in range(4)]
+    assert_errors(found, delivered, exact[:-1])
+
+
+def test_direct_feedback_by_the_product_of_the_kernels_is_backpropagation():
+    model = direct_network(activation=None)
+    through = np.eye(SIZES[-1])
+    for layer, feedback in zip(
+        reversed(dense(model)), reversed(model.get_layer("direct_feedback").weights), strict=True
+    ):
+        through = through @ value(layer.kernel).T
+        feedback.assign(through)
+    for values in error_metrics.error_metrics(model, X, LABELS, LOSS).values():
+        assert values["error_angle"] < 1e-3
+        assert values["error_norm"] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_at_blocks_the_error_is_the_blocks():
+    """Of a skip and a branch: what comes to where the block begins on both ways."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((SIZES[0],))
+    h = keras.layers.Dense(5, name="d0")(inputs)
+    y = keras.layers.Add()([h, keras.layers.Dense(5, name="d1")(h)])
+    stock = keras.Model(inputs, keras.layers.Dense(SIZES[-1], name="d2")(y))
+    model = layers.align(stock, alignments.Direct(points="blocks"))
+    found = error_metrics.error_metrics(model, X, LABELS, LOSS)
+    w0, w1, w2 = (value(model.get_layer(f"d{i}").kernel) for i in range(3))
+    logits = value(model(X))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    e = (p - np.eye(SIZES[-1])[LABELS]) / len(X)
+    at_y = e @ w2.T
+    at_h = at_y + at_y @ w1.T
+    feedback = {w.name: value(w) for w in model.get_layer("direct_feedback").weights}
+    exact = [at_h @ w0.T, at_h, at_y]
+    assert_errors(found, [e @ feedback[f"backward_d{i}"] for i in range(3)], exact)
+
+
+def test_a_model_of_ones_own_is_measured_and_frozen_has_no_error():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.d0, self.d1 = keras.layers.Dense(5, "tanh"), keras.layers.Dense(SIZES[-1])
+            self.stop, self.feedback = layers.StopError(), layers.DirectFeedback()
+
+        def call(self, x):
+            h = self.d0(x)
+            return self.feedback([self.d1(self.stop(h)), h])
+
+    model = Net()
+    model(X)
+    found = error_metrics.error_metrics(model, X, LABELS, LOSS)
+    assert list(found) == ["point0"]
+    assert 0.0 < found["point0"]["error_angle"] < 180.0
+    frozen = layers.align(keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]), "frozen")
+    assert error_metrics.error_metrics(frozen, X, LABELS, LOSS) == {}
+
+
+@pytest.mark.parametrize("rule", ["direct", "symmetric"])
+def test_measuring_leaves_the_compiled_step_as_it_was(rule):
+    def counted(model):
+        step = steps.training_step(model, jit=True)
+        return operations.count_xla(step, tf.constant(X), tf.constant(LABELS, "int32"))
+
+    model = direct_network() if rule == "direct" else network(rule)
+    before = counted(model)
+    assert len(error_metrics.error_metrics(model, X, LABELS, LOSS)) == 4
+    assert counted(model) == before
+
+
+def test_in_fit_direct_feedback_is_logged():
+    model = direct_network()
+    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    callback = AlignmentMetrics(X, LABELS)
+    logs = model.fit(X, LABELS, verbose=0, callbacks=[callback]).history
+    found = error_metrics.error_metrics(model, X, LABELS)
+    assert {f"error_angle/d{i}" for i in range(4)} <= set(logs)
+    for name, values in found.items():
+        for measure, expected in values.items():
+            assert logs[f"{measure}/{name}"] == [pytest.approx(expected, rel=1e-5)]
+
+
+@pytest.mark.slow
+def test_on_the_digits_lenet_feedback_is_far_from_backpropagation_and_symmetric_near(tmp_path):
+    """The first layers' errors after training: FA above 60 degrees, SA below 1."""
+    angles = {}
+    for preset in ("digits_feedback", "digits_symmetric"):
+        fv = digits.job_flags(preset, 0, tmp_path / preset, "lenet5", "--path_metrics")
+        digits.train(fv)
+        with open(tmp_path / preset / "layers.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
+        angles[preset] = [float(row["error_angle"]) for row in last]
+    assert min(angles["digits_feedback"][:2]) > 60.0, angles
+    assert max(angles["digits_symmetric"]) < 1.0, angles

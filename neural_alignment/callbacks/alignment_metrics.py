@@ -32,8 +32,9 @@ class AlignmentMetrics(keras.callbacks.Callback):
         backprop_norm/LAYER          the size of backpropagation's, with a batch
 
     LAYER is the layer's name, after those of the models it is in; where Keras gave the name, its
-    number in the model, `dense#1` (`neural_alignment.metrics.named_sites`). Training steps are as
-    without it.
+    number in the model, `dense#1` (`neural_alignment.metrics.named_sites`). With direct feedback
+    LAYER is the layer behind a point, and of the errors alone there is something to log. Training
+    steps are as without it.
 
     Args:
         inputs: a batch to measure the paths on, as the model takes it, or None.

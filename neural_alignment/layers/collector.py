@@ -163,6 +163,49 @@ def probe(added: Sequence[Tensor] | None = None) -> Iterator[list[Call]]:
         _active.probe = previous
 
 
+@dataclasses.dataclass
+class Taps:
+    """Where errors go straight to a point of a model, to measure what arrives there.
+
+    Args:
+        at_stops: added to what each `StopError` lets through, in the order of calls: zeros, whose
+            gradients are the errors of the layers behind. None adds nothing.
+        at_points: added to each point of `DirectFeedback`, the same.
+    """
+
+    at_stops: Sequence[Tensor] | None = None
+    at_points: Sequence[Tensor] | None = None
+    # What came by: the input of every stop; the name and tensor of every point.
+    stops: list[Tensor] = dataclasses.field(default_factory=list)
+    points: list[tuple[str, Tensor]] = dataclasses.field(default_factory=list)
+
+    def stop(self, tensor: Tensor) -> Tensor:
+        """A stop's input, with what is added to it."""
+        self.stops.append(tensor)
+        return tensor if self.at_stops is None else tensor + self.at_stops[len(self.stops) - 1]
+
+    def point(self, name: str, tensor: Tensor) -> Tensor:
+        """A point, with what is added to it."""
+        self.points.append((name, tensor))
+        return tensor if self.at_points is None else tensor + self.at_points[len(self.points) - 1]
+
+
+@contextlib.contextmanager
+def tapped(taps: Taps) -> Iterator[Taps]:
+    """Lets the stops and points of models called inside meet taps."""
+    previous = active_taps()
+    _active.taps = taps
+    try:
+        yield taps
+    finally:
+        _active.taps = previous
+
+
+def active_taps() -> Taps | None:
+    """The taps that stops and points are called with, if any."""
+    return getattr(_active, "taps", None)
+
+
 @contextlib.contextmanager
 def masks(by_layer: dict[int, Tensor | None]) -> Iterator[None]:
     """Masks for layers whose inputs have lost theirs on the way.

@@ -11,7 +11,7 @@ from keras import ops
 
 from neural_alignment import alignments, backend
 from neural_alignment.alignments.initializers import FixedFraction
-from neural_alignment.layers.collector import is_backpropagation
+from neural_alignment.layers.collector import active_taps, is_backpropagation
 
 Tensor = Any
 
@@ -29,6 +29,8 @@ class StopError(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Tensor) -> Tensor:
+        taps = active_taps()
+        inputs = inputs if taps is None else taps.stop(inputs)
         return inputs if is_backpropagation() else ops.stop_gradient(inputs)
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
@@ -82,7 +84,7 @@ class DirectFeedback(keras.layers.Layer):
                 f"Received: {len(shapes)} tensor(s), {shapes}"
             )
         logits, *points = shapes
-        names = self.points or [f"point{i}" for i in range(len(points))]
+        names = self.names_of(len(points))
         axes = self.channel_axes or (-1,) * len(points)
         if not len(names) == len(axes) == len(points):
             raise ValueError(
@@ -94,6 +96,10 @@ class DirectFeedback(keras.layers.Layer):
             self._feedback_kernel(name, logits, shape, axis)
             for name, shape, axis in zip(names, points, axes, strict=True)
         ]
+
+    def names_of(self, count: int) -> tuple[str, ...]:
+        """The names of so many points."""
+        return self.points or tuple(f"point{i}" for i in range(count))
 
     def _feedback_kernel(
         self, name: str, logits: tuple[Any, ...], shape: tuple[Any, ...], axis: int
@@ -125,6 +131,9 @@ class DirectFeedback(keras.layers.Layer):
         logits, *points = inputs
         if is_backpropagation():
             return logits
+        if (taps := active_taps()) is not None:
+            names = self.names_of(len(points))
+            points = [taps.point(name, point) for name, point in zip(names, points, strict=True)]
         # Nothing trains the kernels; a custom gradient on JAX must not close over what might be.
         kernels = [ops.stop_gradient(backend.read(b)) for b in self.feedback_kernels]
 

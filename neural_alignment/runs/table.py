@@ -12,7 +12,8 @@ from neural_alignment import atomic
 from neural_alignment.runs.directory import RunDirectoryError, cannot_write
 
 METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_top1", "val_top5")
-LAYER_METRICS = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio", "alignment_loss")
+KERNEL_METRICS = ("weight_angle", "norm_ratio")
+LAYER_METRICS = ("epoch", "global_step", "layer", *KERNEL_METRICS, "alignment_loss")
 # On request: what takes a batch to measure, and how the pairs of weights go together.
 PATH_METRICS = (
     *("projection_angle", "local_gradient_angle", "error_angle", "error_norm", "backprop_norm"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -133,15 +134,18 @@ def final_table(
     for _, title, _ in shown:
         table.add_column(title, justify="right")
     for path, measured in layers.items():
-        more = [f"{measured[name]:{form}}" for name, _, form in shown]
-        table.add_row(
-            path, f"{measured['weight_angle']:.1f}", f"{measured['norm_ratio']:.3f}", *more
-        )
+        columns = (("weight_angle", ".1f"), ("norm_ratio", ".3f"), *((n, f) for n, _, f in shown))
+        table.add_row(path, *(_written(measured[name], form) for name, form in columns))
     if not layers and rule == "backprop":
         table.add_row("(backpropagation: every layer)", "0.0", "1.000")
     elif not layers:
         table.add_row(f"({rule}: no layer has a backward kernel of its own)", "-", "-")
     return table
+
+
+def _written(value: float, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:{form}}"
 
 
 def _duration(seconds: float) -> str:

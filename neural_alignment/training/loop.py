@@ -18,7 +18,13 @@ from neural_alignment import connection_metrics, error_metrics, metrics
 from neural_alignment.config.groups import Plan
 from neural_alignment.data import Dataset
 from neural_alignment.runs.checkpoints import CheckpointError, Checkpoints, assign, not_finite
-from neural_alignment.runs.table import LAYER_METRICS, METRICS, PATH_METRICS, Table
+from neural_alignment.runs.table import (
+    KERNEL_METRICS,
+    LAYER_METRICS,
+    METRICS,
+    PATH_METRICS,
+    Table,
+)
 from neural_alignment.training.batches import distribute, split
 from neural_alignment.training.divergence import DivergenceError, advice
 from neural_alignment.training.evaluate import Evaluator, as_is
@@ -332,12 +338,14 @@ class Trainer:
             error_metrics.error_metrics(self.model, images, labels, loss),
             connection_metrics.connection_metrics(self.model),
         ]
-        missing = dict.fromkeys(PATH_METRICS, math.nan)  # of a layer that no error reaches
-        for path, measured in found.items():
-            measured.update(
-                missing, **{k: v for part in parts for k, v in part.get(path, {}).items()}
-            )
-        return found
+        # Of a layer that no error reaches, or that has no backward kernel but a point.
+        missing = dict.fromkeys((*KERNEL_METRICS, *PATH_METRICS), math.nan)
+        paths = dict.fromkeys(path for part in (found, *parts) for path in part)
+        return {
+            path: missing
+            | {k: v for part in (found, *parts) for k, v in part.get(path, {}).items()}
+            for path in paths
+        }
 
     def _save(self) -> None:
         if self.checkpoints is None:

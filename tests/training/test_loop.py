@@ -105,6 +105,25 @@ def test_paths_are_measured_on_request_and_change_no_bit(tmp_path, rule):
     assert f"{last['error_angle']:.1f}" in shown.get()
 
 
+def test_points_of_direct_feedback_have_rows(tmp_path):
+    x = inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Dense(5, "tanh", name="hidden")(keras.layers.Flatten()(x))
+    model = layers.align(keras.Model(inputs, keras.layers.Dense(3, name="output")(x)), "direct")
+    made = trainer(tmp_path, model=model, path_metrics=True, train_epochs=1)
+    made.fit()
+    table = rows(tmp_path / "layers.csv")
+    assert [row["layer"] for row in table] == ["hidden", "output"]
+    for row in table:
+        assert 0.0 < float(row["error_angle"]) < 180.0 and float(row["backprop_norm"]) > 0.0
+        assert math.isnan(float(row["weight_angle"])) and math.isnan(float(row["one_way"]))
+    console = rich.console.Console(width=200)
+    with console.capture() as shown:
+        values = {"val_top1": 0, "val_top5": 0, "val_loss": 0}
+        console.print(final_table(values, made.layer_metrics(), "direct"))
+    (line,) = (line for line in shown.get().splitlines() if "output" in line)
+    assert f"{float(table[-1]['error_angle']):.1f}" in line and " - " in line and "nan" not in line
+
+
 def test_the_mean_loss_is_over_the_epochs_steps():
     losses = []
 
