@@ -10,11 +10,10 @@ imported, before Keras or after it.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import types
 from typing import Any
 
-from neural_alignment import registration
+from neural_alignment import extras, registration
 
 __version__ = "0.1.0"
 
@@ -40,12 +39,10 @@ def require_tensorflow() -> None:
     Raises:
         ImportError: no TensorFlow is there; the message is the line that installs it.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError(
-            "Expected TensorFlow 2.19 to 2.21 to be installed. Received: no module named "
-            '"tensorflow". Install the build for this machine: pip install "neural-alignment[cpu]" '
-            '(or [gpu], [tpu]); in a clone of the repository: pip install -e ".[cpu]".'
-        )
+    try:
+        extras.require("training", "tensorflow")
+    except ImportError as error:
+        raise ImportError(str(error)) from None
 
 
 def load_model(path: Any, **options: Any) -> Any:
@@ -85,12 +82,7 @@ def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) 
 def __getattr__(name: str) -> types.ModuleType:
     if name not in _SUBPACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "tensorflow":
-            require_tensorflow()  # says what to install, where that is the cause
-        raise
+    return extras.load(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:

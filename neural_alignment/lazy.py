@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import types
 from typing import Any
+
+from neural_alignment import extras
 
 
 class LazyModule(types.ModuleType):
     """Stands for the module `name`; imports it at the first attribute access."""
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), attribute)
+        return getattr(extras.load(self.__name__), attribute)
 
 
 keras = LazyModule("keras")

@@ -15,6 +15,8 @@ import sys
 import types
 from collections.abc import Sequence
 
+from neural_alignment import extras
+
 # Every module with a class that a `.keras` file may name.
 _MODULES = (
     "neural_alignment.layers",
@@ -73,5 +75,11 @@ class _Registering(importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         # Keras's own loader again, as importlib.resources and others look for it.
         module.__spec__.loader = module.__loader__ = self._loader
-        self._loader.exec_module(module)
+        try:
+            self._loader.exec_module(module)
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name in extras.BACK_ENDS and extras.missing(name):
+                raise ImportError(extras.back_end_message(name)) from error
+            raise
         register()

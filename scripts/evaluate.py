@@ -2,7 +2,7 @@
 
 import sys
 
-from neural_alignment.cli.evaluate import main
+from neural_alignment.cli.main import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script("evaluate"))

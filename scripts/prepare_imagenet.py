@@ -16,7 +16,7 @@ labels 0, 1, ... Stopped at any moment, the same command goes on with the first 
 
 import sys
 
-from neural_alignment.cli.prepare import main
+from neural_alignment.cli.main import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script("prepare"))

@@ -6,7 +6,7 @@ search.py report DIR
 
 import sys
 
-from neural_alignment.cli.search import main
+from neural_alignment.cli.main import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script("search"))

@@ -23,8 +23,8 @@ def program(job_name: str) -> Program:
         job_name: "train" or "evaluate".
     """
     usage = {
-        "train": "usage: python scripts/train.py [--preset=NAME] [--FLAG=VALUE ...]",
-        "evaluate": "usage: python scripts/evaluate.py --load_checkpoint=RUN [--FLAG=VALUE ...]",
+        "train": "usage: neural-alignment train [--preset=NAME] [--FLAG=VALUE ...]",
+        "evaluate": "usage: neural-alignment evaluate --load_checkpoint=RUN [--FLAG=VALUE ...]",
     }
     about = {
         "train": "Trains a model with a learning rule. The same command again resumes the run.",
@@ -57,14 +57,14 @@ def run(job_name: str, argv: Sequence[str] | None = None) -> int:
             expanded = config.expand(argv) if expanded is None else expanded
             modules = values(expanded, "import")
             if modules:
-                environment.prepare()
+                environment.prepare(job_name)
                 environment.import_tensorflow()
                 import_modules(modules)
             if asked := wants_help(argv):
                 sys.stdout.write(help_text(program(job_name), full=asked == "full"))
                 return DONE
             settings = _settings(job_name, expanded)
-            environment.prepare()
+            environment.prepare(job_name)
             environment.import_tensorflow()
         except UsageError as error:
             return _say(error, USAGE)
@@ -111,6 +111,7 @@ def _failed(error: Exception) -> int:
     import tensorflow as tf
 
     from neural_alignment.data.imagenet import describe_error
+    from neural_alignment.extras import MissingPackageError
     from neural_alignment.lock import LockedError
     from neural_alignment.runs.checkpoints import CheckpointError
     from neural_alignment.runs.directory import RunDirectoryError
@@ -125,6 +126,7 @@ def _failed(error: Exception) -> int:
         DivergenceError,
         FolderError,
         LockedError,
+        MissingPackageError,
         RunDirectoryError,
     )
     if isinstance(error, UsageError):

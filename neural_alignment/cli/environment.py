@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from neural_alignment import require_tensorflow
+from neural_alignment import extras
 from neural_alignment.messages import one_line
 
 # What TensorFlow and its libraries say of themselves when they start: notes and warnings.
@@ -31,13 +31,44 @@ class UnusableError(RuntimeError):
     """A TensorFlow or a Keras that no job can run on."""
 
 
-def prepare() -> None:
-    """Makes Keras take TensorFlow, and TensorFlow silent; before either is imported.
+# What a command uses, whatever its flags are, besides Keras and NumPy.
+NEEDS = {
+    "train": ("rich", "tensorboard", "tensorflow"),
+    "evaluate": ("rich", "tensorflow"),
+    "search": ("rich", "hyperopt", "tensorboard", "tensorflow"),
+    "figures": ("rich", "matplotlib", "tensorflow"),
+    "prepare": ("rich", "PIL", "tensorflow"),
+}
+
+
+def require(command: str, *modules: str) -> None:
+    """Checks that what a command uses is installed.
+
+    Args:
+        command: of `neural-alignment`.
+        modules: keys of `extras.EXTRAS`.
 
     Raises:
-        UnusableError: KERAS_BACKEND names another back end, Keras runs on one already, or
-            TensorFlow is not installed.
+        UnusableError: some are not; the message is the line that installs them.
     """
+    try:
+        extras.require(f"`neural-alignment {command}`", *modules)
+    except extras.MissingPackageError as error:
+        raise UnusableError(str(error)) from error
+
+
+def prepare(command: str, *more: str) -> None:
+    """Makes Keras take TensorFlow, and TensorFlow silent; before either is imported.
+
+    Args:
+        command: of `neural-alignment`, a key of `NEEDS`.
+        *more: modules that its flags ask for.
+
+    Raises:
+        UnusableError: KERAS_BACKEND names another back end, Keras runs on one already, or what
+            the command needs is not installed.
+    """
+    require(command, *NEEDS[command], *more)
     chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "config"):
         chosen = sys.modules["keras"].config.backend()
@@ -48,10 +79,6 @@ def prepare() -> None:
         )
     os.environ["KERAS_BACKEND"] = chosen  # keras.json may say another
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        require_tensorflow()
-    except ImportError as error:
-        raise UnusableError(str(error)) from error
 
 
 def check_import() -> None:
@@ -60,8 +87,10 @@ def check_import() -> None:
     Raises:
         UnusableError: one of them cannot.
     """
+    from neural_alignment.search.processes import interpreter
+
     code = "from neural_alignment.cli import environment; environment.import_or_exit()"
-    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    tried = subprocess.run([*interpreter(), "-c", code], capture_output=True, text=True)
     if tried.returncode:
         raise UnusableError(last_line(tried.stderr) or f"exit code {tried.returncode}")
 
@@ -69,7 +98,7 @@ def check_import() -> None:
 def import_or_exit() -> None:
     """`import_tensorflow`; what is wrong is the process's last line."""
     try:
-        prepare()
+        prepare("train")
         import_tensorflow()
     except UnusableError as error:
         sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""`scripts/evaluate.py`: validates a checkpoint."""
+"""`neural-alignment evaluate`: validates a checkpoint."""
 
 from __future__ import annotations
 

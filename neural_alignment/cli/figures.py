@@ -19,7 +19,6 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.exits import DONE, FAILED, USAGE
-from neural_alignment.figures.library import MissingLibraryError
 from neural_alignment.figures.material import Choices, NotDrawn
 from neural_alignment.figures.reader import RunReadError
 from neural_alignment.figures.registry import FORMATS, KINDS, NOTHING
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(error, USAGE)
         except OSError as error:
             return _say(of_system(error), FAILED)
-        except (MissingLibraryError, NotDrawn, RunReadError, RuntimeError) as error:
+        except (NotDrawn, RunReadError, RuntimeError) as error:
             return _say(error, FAILED)
 
 
@@ -103,10 +102,11 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
+    environment.require("figures", "rich", "matplotlib")
+    if "scatter" in drawing.figures or not drawing.figures:  # the one that reads checkpoints
+        environment.prepare("figures")
     from rich.console import Console
 
-    if "scatter" in drawing.figures or not drawing.figures:  # the one that reads checkpoints
-        environment.prepare()
     from neural_alignment.figures import draw
 
     try:
@@ -133,6 +133,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
 
 
 def _show_kinds() -> None:
+    environment.require("figures", "rich")
     from rich.console import Console
     from rich.table import Table
 

@@ -6,9 +6,9 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from neural_alignment.exits import DONE, USAGE
+from neural_alignment import extras
+from neural_alignment.exits import DONE, FAILED, USAGE
 
 # A command, and its line in the help; the module of the same name has its `main`.
 COMMANDS = {
@@ -55,9 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Expected a command: {', '.join(COMMANDS)}. Received: {name!r}{hint}.\n{usage()}\n"
         )
         return USAGE
-    module = importlib.import_module(f"neural_alignment.cli.{name}")
-    # A search starts the training script that lies beside its own.
-    return module.main([str(Path(module.__file__)), *rest])
+    program = f"neural-alignment {name}"
+    try:
+        extras.require(f"`{program}`", "absl")
+    except ImportError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return FAILED
+    return importlib.import_module(f"neural_alignment.cli.{name}").main([program, *rest])
+
+
+def script(command: str) -> int:
+    """Runs a command for a script in front of it, with this process's arguments.
+
+    Args:
+        command: a key of `COMMANDS`.
+
+    Returns:
+        The command's exit code.
+    """
+    return main(["neural-alignment", command, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

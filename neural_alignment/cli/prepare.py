@@ -1,4 +1,4 @@
-"""`scripts/prepare_imagenet.py`: turns images into the TFRecords that `--data_dir` wants."""
+"""`neural-alignment prepare`: turns images into the TFRecords that `--data_dir` wants."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Preparation:
 
 
 _PROGRAM = Program(
-    usage="usage: python scripts/prepare_imagenet.py --train=PATH --validation=PATH "
-    "--output_dir=PATH [--FLAG=VALUE ...]",
+    usage="usage: neural-alignment prepare --train=PATH --validation=PATH --output_dir=PATH "
+    "[--FLAG=VALUE ...]",
     about="Turns ImageNet, or any folder of class folders, into the TFRecords that --data_dir "
     "wants. Stopped at any moment, the same command goes on with the first unfinished shard.",
     define=lambda fv: define_group(Preparation, fv),
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.write(help_text(_PROGRAM, full=True))
                 return DONE
             wanted = _read(argv)
-            environment.prepare()
+            environment.prepare("prepare")
             environment.import_tensorflow()
             _run(wanted)
         except UsageError as error:

@@ -1,15 +1,14 @@
-"""`scripts/search.py`: a search from its flags, or the report of one."""
+"""`neural-alignment search`: a search from its flags, or the report of one."""
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from neural_alignment import config
-from neural_alignment.cli import environment, train
+from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
 from neural_alignment.config.modules import import_modules
 from neural_alignment.config.options import UsageError, expand_path
@@ -32,8 +31,8 @@ from neural_alignment.search.trial import Interrupted
 
 _PRELOADED = ("neural_alignment.cli.preload",)
 _PROGRAM = Program(
-    usage="usage: python scripts/search.py --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
-    "       python scripts/search.py report DIR",
+    usage="usage: neural-alignment search --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
+    "       neural-alignment search report DIR",
     about="Searches training settings, trial by trial, or reports on a search ([K] appendix B.1).",
     define=search_flags.define_flags,
     sections=search_flags.sections,
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     expanded = config.expand(argv, presets=False)
     if modules := values(expanded, "import"):
-        environment.prepare()
+        environment.prepare("search")
         environment.import_tensorflow()
         import_modules(modules)
     if asked := wants_help(argv):
@@ -86,9 +85,12 @@ def _main(argv: Sequence[str]) -> int:
     search = search_flags.read(fv)
     plan = search_flags.plan_from(search)
     search_flags.check_trials(plan, own_script=search.train_script is not None)
+    for_spark = ["pyspark"] if search.spark else []
     if search.train_script is None:
-        environment.prepare()
-    return _search(search, plan, _script(search, argv[0]))
+        environment.prepare("search", *for_spark)
+    else:
+        environment.require("search", "rich", "hyperopt", *for_spark)
+    return _search(search, plan)
 
 
 def _path(text: str) -> str:
@@ -103,24 +105,12 @@ def _say(message: object, code: int) -> int:
     return code
 
 
-def _script(search: Search, this: str) -> Path:
-    """The training script: the user's, the one beside this one, or the package's own."""
-    beside = Path(this).with_name("train.py")
-    own = search.train_script or (beside if beside.is_file() else train.__file__)
-    return Path(own).resolve()
-
-
-def _search(search: Search, plan: Plan, script: Path) -> int:
+def _search(search: Search, plan: Plan) -> int:
     from rich.console import Console
 
     from neural_alignment.search import report
     from neural_alignment.search.table import SearchTable
 
-    if search.spark and importlib.util.find_spec("pyspark") is None:
-        raise RuntimeError(
-            f"Expected pyspark for --spark={search.spark}. Received: it is not installed. Install "
-            'it with pip install "neural-alignment[spark]".'
-        )
     console = Console()
     store = Store(Path(search.searchdir))
     folders.check_search(store.directory)
@@ -135,14 +125,16 @@ def _search(search: Search, plan: Plan, script: Path) -> int:
         console.print(_outlook(search, plan), highlight=False, soft_wrap=True)
         parallel = search.at_a_time
         with SearchTable(plan.space, search.trials, parallel, console) as table:
-            run = _runner(search, plan, store, script, table.update)
+            run = _runner(search, plan, store, table.update)
             run(search.trials)
         best = report.write_best(plan, store)
         report.show(plan, store, console)
     if best is None:
         console.print(f"No trial succeeded; the trials' output is in {store.trials_directory}.")
         return 1
-    console.print(f"Best settings: {best} (scripts/train.py --flagfile={best})", soft_wrap=True)
+    console.print(
+        f"Best settings: {best} (neural-alignment train --flagfile={best})", soft_wrap=True
+    )
     return 0
 
 
@@ -159,10 +151,9 @@ def _outlook(search: Search, plan: Plan) -> str:
     return f"{what}: {plan.startup_trials} drawn at random, then by TPE"
 
 
-def _runner(
-    search: Search, plan: Plan, store: Store, script: Path, display: Callable
-) -> Callable[[int], None]:
+def _runner(search: Search, plan: Plan, store: Store, display: Callable) -> Callable[[int], None]:
     """What runs the trials: this machine, or a Spark cluster."""
+    script = None if search.train_script is None else Path(search.train_script).resolve()
     parallel = search.at_a_time
     if search.spark:
         from neural_alignment.search.spark import SparkRunner
@@ -193,6 +184,7 @@ def _launcher(search: Search, store: Store, variables: Mapping[str, str]) -> Lau
 
 
 def _report(directory: Path) -> int:
+    environment.require("search report", "rich", "matplotlib")
     from rich.console import Console
 
     from neural_alignment.search import report

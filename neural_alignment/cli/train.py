@@ -1,4 +1,4 @@
-"""`scripts/train.py`: trains a model with a learning rule."""
+"""`neural-alignment train`: trains a model with a learning rule."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import PIL.JpegImagePlugin
-import PIL.PngImagePlugin
 
 from neural_alignment.data.tfrecords import LAYOUTS
 from neural_alignment.lazy import tf
@@ -14,10 +12,7 @@ from neural_alignment.lazy import tf
 FORMATS = {"original": 0, "usual": 1}  # index in `LAYOUTS`
 _QUALITY = 100  # of images that are no plain JPEGs and have to be encoded again
 _ORIENTATION = 0x0112  # EXIF's tag
-_READERS = {
-    b"\xff\xd8\xff": PIL.JpegImagePlugin.JpegImageFile,
-    b"\x89PNG": PIL.PngImagePlugin.PngImageFile,
-}
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"  # how such files begin
 
 
 def decode(contents: bytes) -> np.ndarray:
@@ -50,7 +45,7 @@ def to_jpeg(contents: bytes) -> tuple[bytes, int, int]:
         tf.errors.InvalidArgumentError: it cannot be decoded.
     """
     pixels = decode(contents)
-    plain = contents[:3] == b"\xff\xd8\xff" and orientation(contents) == 1
+    plain = contents.startswith(_JPEG) and orientation(contents) == 1
     with tf.device("CPU:0"):
         if not plain or int(tf.io.extract_jpeg_shape(contents)[2]) == 4:
             contents = tf.io.encode_jpeg(pixels, "rgb", quality=_QUALITY).numpy()
@@ -66,14 +61,20 @@ def orientation(contents: bytes) -> int:
     Returns:
         1, upright, to 8; 1 where the image does not say.
     """
-    for beginning, reader in _READERS.items():
-        if contents.startswith(beginning):
-            try:
-                found = reader(io.BytesIO(contents)).getexif().get(_ORIENTATION, 1)
-            except Exception:  # metadata may be damaged in any way, and the image be good
-                return 1
-            return found if found in range(1, 9) else 1
-    return 1
+    import PIL.JpegImagePlugin
+    import PIL.PngImagePlugin
+
+    if contents.startswith(_JPEG):
+        reader = PIL.JpegImagePlugin.JpegImageFile
+    elif contents.startswith(_PNG):
+        reader = PIL.PngImagePlugin.PngImageFile
+    else:
+        return 1
+    try:
+        found = reader(io.BytesIO(contents)).getexif().get(_ORIENTATION, 1)
+    except Exception:  # metadata may be damaged in any way, and the image be good
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def upright(pixels: np.ndarray, turn: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from neural_alignment import extras
 from neural_alignment.data import folders
 from neural_alignment.data.encode import FORMATS, example, to_jpeg
 from neural_alignment.data.record_pipeline import ImageNet
@@ -69,6 +70,7 @@ def load(
     Raises:
         ValueError: see `folders.load`; or there are other numbers than expected.
     """
+    extras.require(f"the data set {name!r}, from images in folders,", "PIL")
     train, validation, classes, said = folders.listing(found)
     listed = {"train": train, "validation": validation}
     needed = sum(image.size for split in splits for image in listed[split])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neural_alignment import extras
 from neural_alignment.data import sources
 from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset
@@ -67,6 +68,7 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         )
     if image_size is not None and image_size < 1:
         raise ValueError(f"Expected image_size >= 1. Received: {image_size}.")
+    extras.require(f"the data set {name!r}, from images in folders,", "PIL")
     folder = os.path.expanduser(data_dir)
     found = find(folder)
     if found is None:
@@ -188,7 +190,7 @@ def preparation(found: Folders) -> str:
     """
     train, validation = shlex.quote(found.train), shlex.quote(found.validation or "VALIDATION")
     return (
-        f"python scripts/prepare_imagenet.py --train={train} --validation={validation} "
+        f"neural-alignment prepare --train={train} --validation={validation} "
         "--output_dir=DATA, then --dataset=imagenet --data_dir=DATA"
     )
 

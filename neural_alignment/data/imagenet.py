@@ -76,7 +76,7 @@ def load(
     if download:
         raise ValueError(
             "Expected a folder of ImageNet TFRecords. Received: download. ImageNet can only be had "
-            "from image-net.org; scripts/prepare_imagenet.py then makes the TFRecords."
+            "from image-net.org; `neural-alignment prepare` then makes the TFRecords."
         )
     if data_dir is None:
         raise FileNotFoundError(

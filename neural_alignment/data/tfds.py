@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from neural_alignment import extras
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import ARCHIVES, SETS, described
-from neural_alignment.messages import one_line, told
+from neural_alignment.messages import told
 
 NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
@@ -71,18 +72,17 @@ def prepared_builder(
     Raises:
         FileNotFoundError: the set is not in the folder, and download is False.
         ConnectionError: download, and the set's server cannot be reached, or does not deliver it.
-        ImportError: TensorFlow is not installed.
+        ImportError: TensorFlow, TensorFlow Datasets or what that needs is not installed.
         ValueError: what is in the folder is damaged.
     """
-    try:
-        import tensorflow as tf
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
+    if lacking := extras.missing("tensorflow", "tensorflow_datasets", "requests"):
+        raise extras.MissingPackageError(
             f"Expected the data set {name!r}: {others}prepared by TensorFlow Datasets, which needs "
-            f"TensorFlow. Received: {one_line(error)}. Install it, or give a folder with the set's "
-            "files."
-        ) from error
+            f"{extras.called(lacking)}. Received: no module named {', '.join(lacking)}. "
+            f"{extras.line(lacking)} Or give a folder with the set's files."
+        )
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)

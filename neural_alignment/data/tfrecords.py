@@ -99,7 +99,7 @@ def find_shards(data_dir: str, patterns: Sequence[str]) -> list[str]:
     raise FileNotFoundError(
         f"Expected TFRecord files {' or '.join(patterns)} in {data_dir}. Received: no such file. "
         "Give the folder that holds them with --data_dir, or make them with "
-        "scripts/prepare_imagenet.py."
+        "`neural-alignment prepare`."
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from neural_alignment.figures.library import require
+from neural_alignment import extras
 
 _EXPORTS = {
     "draw": "neural_alignment.figures.drawing",
@@ -18,5 +17,4 @@ __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    require("matplotlib")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    return getattr(extras.load(_EXPORTS[name]), name)

@@ -8,8 +8,7 @@ import io
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from neural_alignment import atomic
-from neural_alignment.figures.library import require
+from neural_alignment import atomic, extras
 from neural_alignment.figures.material import Choices, Drawn, Material, NotDrawn
 from neural_alignment.figures.reader import Found, read
 from neural_alignment.figures.registry import FORMATS, KINDS, NOTHING, RUNS, SEARCH
@@ -54,12 +53,12 @@ def draw(
         NotDrawn: a figure that was asked for by name lacks something; nothing is written then.
         RunReadError: a folder that holds no run, or a table that cannot be read.
         ValueError: an unknown figure or format.
-        MissingLibraryError: Matplotlib is not installed.
+        MissingPackageError: Matplotlib is not installed.
         OSError: a file cannot be written.
     """
     _known("figure", names, KINDS)
     _known("format", formats, FORMATS)
-    require("matplotlib")
+    extras.require("drawing figures", "matplotlib")
     found = read(folders)
     drawn, notes, not_drawn = _drawn(names or _fitting(found), bool(names), found, choices)
     outdir = pathlib.Path(outdir)

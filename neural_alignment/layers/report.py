@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
+import logging
 import sys
 
 import keras
-from absl import logging
 
 from neural_alignment import keras_private
 from neural_alignment.layers import kernels, parts, table
+
+_log = logging.getLogger(__name__)
 
 _HEAD = ("layer", "class", "error goes back by")
 
@@ -55,7 +57,7 @@ def show(text: str) -> None:
     if keras.config.is_interactive_logging_enabled():
         sys.stdout.write(text + "\n")
     else:
-        logging.info(text)
+        _log.info(text)
 
 
 def _rules(layer: keras.layers.Layer) -> list[str]:

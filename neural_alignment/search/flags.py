@@ -1,4 +1,4 @@
-"""The flags of scripts/search.py, and the checks that need no search to be under way."""
+"""The flags of `neural-alignment search`, and the checks that need no search to be under way."""
 
 import dataclasses
 import math
@@ -105,7 +105,7 @@ class Search:
     train_script: PathText | None = option(
         None,
         "another training script: it takes the space's flags and --workdir, and writes "
-        "metrics.csv there (default: train.py beside this script)",
+        "metrics.csv there (default: `neural-alignment train`)",
     )
     preload: bool | None = option(
         None,
@@ -272,7 +272,7 @@ def check_trials(plan: Plan, samples: int = 50, own_script: bool = False) -> Non
 
 
 def parse_training_flags(training: Mapping[str, FlagValue]) -> flags.FlagValues:
-    """Training flags as scripts/train.py would see them, checked.
+    """Training flags as `neural-alignment train` would see them, checked.
 
     Raises:
         ValueError: naming the flag that is wrong.

@@ -33,6 +33,7 @@ from neural_alignment.search.processes import (
     end_group,
     end_with_parent,
     has_ended,
+    interpreter,
 )
 
 
@@ -50,7 +51,7 @@ class ForkServer:
         self._log = log
         with open(log, "wb") as output:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", __name__, *modules],
+                [*interpreter(), "-m", __name__, *modules],
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -64,7 +65,7 @@ class ForkServer:
         self._buffer = b""
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-        """Starts the script argv[0]; its output goes to `log`.
+        """Starts the script argv[0], or the module argv[1] after -m; its output goes to `log`.
 
         Raises:
             RuntimeError: the server is gone.
@@ -148,7 +149,7 @@ def main(modules: Sequence[str]) -> None:
     if request is not None:
         end_with_parent(server)
         _become(request)
-        _run(request["argv"][0])
+        _run(request["argv"])
 
 
 def _serve(answers: int) -> dict[str, Any] | None:
@@ -210,7 +211,7 @@ def _set_group(child: int) -> None:
 
 
 def _become(request: Mapping[str, Any]) -> None:
-    """Turns a fork into `python argv...`: streams, environment, arguments, then the script."""
+    """Turns a fork into `python argv...`: streams, environment, arguments."""
     os.setpgid(0, 0)
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -221,18 +222,26 @@ def _become(request: Mapping[str, Any]) -> None:
     os.close(output)
     os.environ.update(request["environment"])
     sys.argv = list(request["argv"])
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+    else:
+        if not sys.flags.safe_path:
+            del sys.path[0]
+        sys.path.insert(0, str(Path(sys.argv[0]).parent))
 
 
-def _run(script: str) -> NoReturn:
-    """Runs a script and ends the process as an interpreter would, but for taking itself apart.
+def _run(argv: Sequence[str]) -> NoReturn:
+    """Runs a script, or a module, and ends the process as an interpreter would.
 
-    Taking apart all that the server imported takes seconds, and touches every page that the forks
-    share.
+    But for taking itself apart: taking apart all that the server imported takes seconds, and
+    touches every page that the forks share.
     """
     code = 0
     try:
-        runpy.run_path(script, run_name="__main__")
+        if argv[0] == "-m":
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as end:
         code = _exit_code(end)
     except BaseException:

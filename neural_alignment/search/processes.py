@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import neural_alignment
+
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.01
 # Loaded before any fork: nothing may be imported between fork and exec.
@@ -32,10 +34,23 @@ class Launcher(Protocol):
     """Starts trial processes."""
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-        """Starts a Python script (argv[0]) with its arguments; its output goes to `log`."""
+        """Starts a Python script (argv[0]) with its arguments; its output goes to `log`.
+
+        A module is started as Python's command line starts it: -m, its name, its arguments.
+        """
 
     def close(self) -> None:
         """Gives back what the launcher itself holds."""
+
+
+def interpreter() -> list[str]:
+    """Python, for a module of this package: whatever lies in the current folder is not imported.
+
+    Unless that folder is the repository's, from which the package is imported where it is not
+    installed.
+    """
+    at_home = Path(neural_alignment.__file__).parents[1] == Path.cwd()
+    return [sys.executable, *([] if at_home else ["-P"])]
 
 
 class ScriptLauncher:
@@ -43,10 +58,11 @@ class ScriptLauncher:
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
         """Starts `python argv...` with `environment` added to this process's."""
+        python = interpreter() if argv[0] == "-m" else [sys.executable]
         with open(log, "wb") as output:
             parent = os.getpid()
             process = subprocess.Popen(
-                [sys.executable, *argv],
+                [*python, *argv],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -129,7 +129,7 @@ def flagfile(plan: Plan, record: Record, searchdir: Path) -> str:
         f"# Trial {record.trial} of a search of {plan.space.name}: score {record.score}"
         f" ({LABELS[plan.objective]})"
         f" after {plan.max_epochs:g} of {plan.space.schedule_epochs:g} epochs of the schedule.",
-        "# Train the whole schedule with: scripts/train.py --flagfile=best.cfg",
+        "# Train the whole schedule with: neural-alignment train --flagfile=best.cfg",
         *command_line(flags),
     ]
     return "\n".join(lines) + "\n"

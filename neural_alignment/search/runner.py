@@ -26,7 +26,7 @@ class Runner:
     Args:
         store: The search's files, locked.
         plan: What to search.
-        script: The training script.
+        script: The training script; None: the package's own.
         launcher: How a trial's process is started; closed after the run.
         devices: One for each trial that runs at a time.
         time_limit: Seconds a trial may take; 0 for no limit.
@@ -37,7 +37,7 @@ class Runner:
         self,
         store: Store,
         plan: Plan,
-        script: Path,
+        script: Path | None,
         launcher: Launcher,
         devices: Sequence[Device],
         time_limit: float,

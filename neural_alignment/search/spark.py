@@ -41,7 +41,7 @@ class SparkRunner:
     Args:
         store: The search's files, locked; on a file system that every worker has at the same path.
         plan: What to search.
-        script: The training script, at the same path on every worker.
+        script: The training script, at the same path on every worker; None: the package's own.
         master: The Spark master, such as "local[2]" or "spark://host:7077".
         parallel: Trials at a time.
         time_limit: Seconds a trial may take; 0 for no limit.
@@ -52,7 +52,7 @@ class SparkRunner:
         self,
         store: Store,
         plan: Plan,
-        script: Path,
+        script: Path | None,
         master: str,
         parallel: int,
         time_limit: float,
@@ -67,7 +67,7 @@ class SparkRunner:
         self._objective = functools.partial(
             run_on_worker,
             directory=str(store.directory.resolve()),
-            script=str(script.resolve()),
+            script=None if script is None else str(script.resolve()),
             device=Device(name="spark", environment=threads),
             time_limit=time_limit,
         )
@@ -215,7 +215,7 @@ def _stop_on_signals(cancel: Callable[[], None]) -> None:
 
 
 def run_on_worker(
-    number: float, *, directory: str, script: str, device: Device, time_limit: float
+    number: float, *, directory: str, script: str | None, device: Device, time_limit: float
 ) -> dict[str, Any]:
     """Runs one trial, from its note, in the process that calls.
 
@@ -230,7 +230,8 @@ def run_on_worker(
     record = note.record()
     if record is None:
         trial.end_orphan(note)
-        running = RunningTrial(store, note, Path(script), ScriptLauncher(), device, time_limit)
+        path = None if script is None else Path(script)
+        running = RunningTrial(store, note, path, ScriptLauncher(), device, time_limit)
         while record is None:
             record = running.poll(_POLL_SECONDS)
     result = {"status": hyperopt.STATUS_FAIL, "outcome": asdict(record)}

@@ -30,6 +30,8 @@ from neural_alignment.search.store import (
     write_json,
 )
 
+# The module that trains, as `neural-alignment train` does.
+TRAINER = "neural_alignment.cli.train"
 # A trial that is told to stop gets this long to save its state.
 GRACE_SECONDS = 20.0
 _LOG_TAIL_BYTES = 4000
@@ -108,7 +110,7 @@ class RunningTrial:
     Args:
         store: The search's files.
         note: What is to be run; saved, with the process, before this returns.
-        script: The training script.
+        script: The training script; None: `TRAINER`.
         launcher: How to start it.
         device: Where.
         time_limit: Seconds until it is killed; 0 for none.
@@ -118,7 +120,7 @@ class RunningTrial:
         self,
         store: Store,
         note: Note,
-        script: Path,
+        script: Path | None,
         launcher: Launcher,
         device: Device,
         time_limit: float = 0.0,
@@ -137,7 +139,8 @@ class RunningTrial:
         """Starts the process, and notes which one it is."""
         workdir = self._store.run_directory(self.trial)
         flags = {**self.note.flags, **self.device.flags, "workdir": str(workdir)}
-        argv = [str(self._script), *command_line(flags)]
+        job = ["-m", TRAINER] if self._script is None else [str(self._script)]
+        argv = [*job, *command_line(flags)]
         log = self._store.log_file(self.trial)
         self.process = self._launcher.start(argv, self.device.environment, log)
         owner = {

@@ -102,7 +102,7 @@ def test_a_set_that_is_too_large_is_told_how_to_be_prepared(folder, monkeypatch)
     with pytest.raises(ValueError) as caught:
         get(folder)
     message = str(caught.value)
-    assert "100 bytes at most" in message and "python scripts/prepare_imagenet.py" in message
+    assert "100 bytes at most" in message and "neural-alignment prepare" in message
     assert f"--train={folder}/train --validation={folder}/validation" in message
 
 

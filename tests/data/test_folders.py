@@ -120,7 +120,7 @@ def test_a_set_that_is_too_large_is_told_how_to_be_prepared(tmp_path, monkeypatc
     with pytest.raises(ValueError) as caught:
         data.get("image_folder", data_dir=str(tmp_path))
     message = str(caught.value)
-    assert "12.1 kB" in message and "scripts/prepare_imagenet.py" in message
+    assert "12.1 kB" in message and "neural-alignment prepare" in message
     assert f"--train={tmp_path}/train --validation={tmp_path}/validation" in message
     assert data.get("image_folder", data_dir=str(tmp_path), image_size=11).num_train == 20
 
