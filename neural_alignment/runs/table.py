@@ -19,6 +19,8 @@ PATH_METRICS = (
     *("projection_angle", "local_gradient_angle", "error_angle", "error_norm", "backprop_norm"),
     *("weight_correlation", "one_way", "both_ways"),
 )
+# How long an epoch took, and how many steps of it this was.
+TIMES = ("epoch", "global_step", "steps", "train_seconds", "other_seconds")
 
 
 class Table:

@@ -38,7 +38,6 @@ class Progress(keras.callbacks.Callback):
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[shown]}"),
         )
         self._bar = rich.progress.Progress(
@@ -64,26 +63,36 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Moves the bar."""
         done = batch % self._trainer.steps_per_epoch + 1
-        shown = f"loss {logs['loss']:.4f}"
+        shown = f"loss {logs['loss']:.4f}  {self._rate():,.0f} images/s  {self._left()} left"
         self._bar.update(self._task, completed=done, shown=shown)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prints the epoch's line."""
         self.close()
         trainer = self._trainer
-        elapsed = time.monotonic() - self._began
-        steps = max(1, trainer.global_step - self._first_step)
-        left = elapsed / steps * (trainer.total_steps - trainer.global_step)
-        rate = steps * trainer.plan.train_batch_size / max(elapsed, 1e-9)
-        epochs = f"{trainer.epochs:g}"
+        epochs, steps = f"{trainer.epochs:g}", f"{trainer.total_steps:,}"
         self._console.print(
             f"epoch {self._number(epoch):>{len(epochs)}}/{epochs}  "
             f"loss {logs['loss']:.4f}  alignment loss {logs['alignment_loss']:.4g}  "
             f"val loss {logs['val_loss']:.4f}  top-1 {logs['val_top1']:.2%}  "
-            f"{rate:,.0f} images/s  {_duration(left)} left",
+            f"step {trainer.global_step:>{len(steps)},}/{steps}  "
+            f"{self._rate():,.0f} images/s  {self._left()} left{_widest(logs)}",
             highlight=False,
             soft_wrap=True,
         )
+
+    def _rate(self) -> float:
+        """Images a second since this start, validation included."""
+        steps = self._trainer.global_step - self._first_step
+        elapsed = time.monotonic() - self._began
+        return steps * self._trainer.plan.train_batch_size / max(elapsed, 1e-9)
+
+    def _left(self) -> str:
+        """How long the steps to come will take, at the pace since this start."""
+        trainer = self._trainer
+        steps = max(1, trainer.global_step - self._first_step)
+        elapsed = time.monotonic() - self._began
+        return _duration(elapsed / steps * (trainer.total_steps - trainer.global_step))
 
     def close(self) -> None:
         """Takes the bar away, whatever happened."""
@@ -146,6 +155,19 @@ def final_table(
 def _written(value: float, form: str) -> str:
     """A number, or a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def _widest(logs: dict[str, Any]) -> str:
+    """The layer with the largest angle of W and B, where layers have one."""
+    angles = {
+        key.partition("/")[2]: value
+        for key, value in logs.items()
+        if key.startswith("weight_angle/") and math.isfinite(value)
+    }
+    if not angles:
+        return ""
+    layer = max(angles, key=angles.__getitem__)
+    return f"  largest angle {angles[layer]:.1f}° ({layer})"
 
 
 def _duration(seconds: float) -> str:

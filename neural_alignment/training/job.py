@@ -35,6 +35,7 @@ from neural_alignment.training.strategy import (
     make_strategy,
     worker_errors,
 )
+from neural_alignment.training.times import Times
 from neural_alignment.training.variables import model_variables
 
 __getattr__ = moved(
@@ -112,7 +113,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             events = TensorBoardScalars(
                 str(workdir / "events"), schedules(settings, trainer), lambda: trainer.global_step
             )
-            trainer.add_callbacks(progress, events)
+            trainer.add_callbacks(progress, events, Times(workdir / "times.csv", trainer))
         console.print(_summary(settings, trainer, workdir), highlight=False, soft_wrap=True)
         for doubt in doubts(settings):
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)

@@ -28,7 +28,6 @@ from neural_alignment.runs.table import (
 from neural_alignment.training.batches import distribute, split
 from neural_alignment.training.divergence import DivergenceError, advice
 from neural_alignment.training.evaluate import Evaluator, as_is
-from neural_alignment.training.events import TensorBoardScalars
 from neural_alignment.training.signals import STOP_SIGNALS, noted
 from neural_alignment.training.step import Step
 from neural_alignment.training.strategy import is_chief, mean_over_workers
@@ -141,7 +140,7 @@ class Trainer:
         every = 1 if self._is_last() else self.steps_per_epoch
         kept = [self._metrics, self._layer_metrics]
         if is_chief(self.strategy):
-            kept += [each for each in self._given_callbacks if isinstance(each, TensorBoardScalars)]
+            kept += [each for each in self._given_callbacks if hasattr(each, "truncate")]
         for each in kept:
             each.truncate(self.global_step, every)
         self._check_that_workers_agree()
