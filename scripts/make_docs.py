@@ -305,7 +305,7 @@ def figures() -> str:
 def presets() -> str:
     """The published settings, from the heads of their files."""
     rows = []
-    for name, head in _heads(digits=False):
+    for name, head in _heads(""):
         result = head["Result"].replace(" Not run by us.", "")
         rows.append((code(name), head[""], head["Source"], head["Cost"], result))
     return table(("preset", "what", "source", "cost", "expected"), rows)
@@ -313,16 +313,26 @@ def presets() -> str:
 
 def presets_digits() -> str:
     """The versions for the digits, from the heads of their files."""
-    rows = ((code(name), head[""], head.get("Note", "")) for name, head in _heads(digits=True))
+    rows = ((code(name), head[""], head.get("Note", "")) for name, head in _heads("digits_"))
     return table(("preset", "what", "note"), rows)
 
 
-def _heads(digits: bool) -> Iterator[tuple[str, dict[str, str]]]:
+def presets_mnist() -> str:
+    """The settings for MNIST, from the heads of their files."""
+    rows = (
+        (code(name), head[""], head["Source"], head["Result"], head.get("Note", ""))
+        for name, head in _heads("mnist_")
+    )
+    return table(("preset", "what", "source", "expected", "note"), rows)
+
+
+def _heads(prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The heads of the preset files: the text after each key, the title after none."""
     from neural_alignment.config import preset_names, presets
 
+    kinds = ("digits_", "mnist_")
     for name in preset_names():
-        if name.startswith("digits_") != digits:
+        if next((kind for kind in kinds if name.startswith(kind)), "") != prefix:
             continue
         head, _, _ = (presets.PRESETS / f"{name}.cfg").read_text().partition("\n\n")
         text = re.sub(r"^# ?", "", head, flags=re.MULTILINE)
@@ -356,6 +366,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
     "presets": presets,
     "presets-digits": presets_digits,
+    "presets-mnist": presets_mnist,
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
 
-from neural_alignment.config.options import PathText, Setting, UsageError
+from neural_alignment.config.options import ByEpochText, PathText, Setting, UsageError
 
 _HELP = ("-h", "-help", "--help", "--helpshort")
 _HELP_FULL = ("-helpfull", "--helpfull")
@@ -122,7 +122,8 @@ def _flag_lines(setting: Setting, width: int, full: bool) -> list[str]:
 
 def _placeholder(setting: Setting) -> str:
     kind = setting.parser.kind
-    word = {int: "N", float: "X", PathText: "PATH"}.get(kind, "NAME")
+    words = {int: "N", float: "X", PathText: "PATH", ByEpochText: "EPOCH:X,..."}
+    word = words.get(kind, "NAME")
     return f"{word},..." if setting.parser.is_list and not _repeats(setting) else word
 
 

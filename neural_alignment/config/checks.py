@@ -12,7 +12,8 @@ from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS, Settings, rea
 from neural_alignment.config.groups import LearningRate, coefficient_names
 from neural_alignment.config.options import UsageError, refuse, settings_of
 
-_SCHEDULE_SUFFIXES = ("start", "stop", "cycle", "schedule_rate", "schedule_type")
+_GROWTH_SUFFIXES = ("start", "stop", "cycle", "schedule_rate", "schedule_type")
+_SCHEDULE_SUFFIXES = (*_GROWTH_SUFFIXES, "schedule")
 
 
 def validate(fv: flags.FlagValues) -> Settings:
@@ -47,6 +48,9 @@ def check(settings: Settings) -> None:
     _check_timing(settings)
     _check_learning_rates(settings)
     _check_noise_and_clipping(settings)
+    _check_momentum(settings)
+    _check_weight_decay(settings)
+    _check_pixels(settings)
     _check_linear_updates(settings)
     _check_batches_and_epochs(settings)
     _check_devices(settings)
@@ -92,6 +96,7 @@ def _check_rule(settings: Settings) -> None:
             valid = f"an option of the rule {rule.name} ({', '.join(known) or 'it has none'})"
             _refuse(name, valid, value)
     for coefficient in coefficient_names():
+        _check_by_epoch(settings, coefficient)
         _check_schedule(settings, coefficient, coefficient in known)
     try:
         made = rule.make()
@@ -121,6 +126,14 @@ def _check_schedule(settings: Settings, name: str, known: bool) -> None:
         _refuse(f"{name}_schedule_rate", "a growth other than 0, with a schedule_type given", 0.0)
 
 
+def _check_by_epoch(settings: Settings, name: str) -> None:
+    if settings.rule.schedules[name].schedule is None:
+        return
+    expected = f"{name}_schedule or this, not both ({name}_schedule=none takes that one away)"
+    names = [name, *(f"{name}_{suffix}" for suffix in _GROWTH_SUFFIXES)]
+    _refuse_given(settings, names, expected)
+
+
 def _check_timing(settings: Settings) -> None:
     if settings.rule.has_loss:
         return
@@ -142,6 +155,9 @@ def _check_learning_rates(settings: Settings) -> None:
 
 
 def _check_learning_rate(settings: Settings, rate: LearningRate, prefix: str) -> None:
+    if rate.learning_rate_schedule is not None:
+        _check_rate_by_epoch(settings, rate, prefix)
+        return
     drop, boundary, drops = rate.drop, rate.boundary_step, rate.drops or ()
     if list(drops) != sorted(set(drops)):
         _refuse(f"{prefix}drops", "epochs > 0, ascending", [f"{drop:g}" for drop in drops])
@@ -152,13 +168,51 @@ def _check_learning_rate(settings: Settings, rate: LearningRate, prefix: str) ->
     if rate.manual_lr and not rate.constant_lr:
         _refuse(f"{prefix}constant_lr", f"no schedule of drops with {prefix}manual_lr", False)
     expected = f"{prefix}constant_lr=false, a rate that changes"
-    if rate.constant_lr and not rate.manual_lr:
-        _refuse_given(settings, [f"{prefix}warmup_epochs"], expected)
+    if rate.constant_lr:
+        _refuse_given(settings, [f"{prefix}cosine_lr"], expected)
+        if not rate.manual_lr:
+            _refuse_given(settings, [f"{prefix}warmup_epochs"], expected)
     # The alignment loss's rate drops with the loss's unless it has drops of its own.
-    falls = not settings.alignment_rate.constant_lr and not settings.alignment_rate.drops
-    shared = not prefix and falls
-    if rate.constant_lr and not shared:
+    other = settings.alignment_rate
+    falls = not other.constant_lr and not other.cosine_lr
+    shared = {"drops": falls and not other.drops, "drop_factor": falls and not other.drop_factor}
+    for name, is_shared in shared.items():
+        if prefix or not is_shared:
+            _check_drops(settings, rate, prefix, name)
+    _check_cosine(settings, rate, prefix)
+
+
+def _check_drops(settings: Settings, rate: LearningRate, prefix: str, name: str) -> None:
+    """Refuses what says how a rate drops, where it does not."""
+    if rate.cosine_lr:
+        _refuse_given(settings, [f"{prefix}{name}"], f"drops, which {prefix}cosine_lr has not")
+    elif rate.constant_lr and not (rate.manual_lr and rate.drop and name == "drop_factor"):
+        expected = f"{prefix}constant_lr=false, a rate that changes"
+        _refuse_given(settings, [f"{prefix}{name}"], expected)
+
+
+def _check_cosine(settings: Settings, rate: LearningRate, prefix: str) -> None:
+    delay = settings.timing.delay_epochs or 0.0
+    before = delay if prefix and delay else delay + rate.warmup_epochs
+    if rate.cosine_lr and before >= settings.plan.train_epochs:
+        expected = f"more than {before:g} epochs of delay and warm-up with {prefix}cosine_lr"
+        _refuse("train_epochs", expected, settings.plan.train_epochs)
+
+
+def _check_rate_by_epoch(settings: Settings, rate: LearningRate, prefix: str) -> None:
+    """A rate by epoch is said at once, and by nothing else."""
+    flag = f"{prefix}learning_rate_schedule"
+    expected = f"{flag} or this, not both ({flag}=none takes that one away)"
+    others = ("learning_rate", "constant_lr", "warmup_epochs", "manual_lr", "drop", "boundary_step")
+    filled = settings.filled
+    _refuse_given(settings, [n for n in (prefix + o for o in others) if n not in filled], expected)
+    other = settings.alignment_rate
+    falls = not prefix and not other.constant_lr and not other.cosine_lr
+    if not (falls and not other.drops):
         _refuse_given(settings, [f"{prefix}drops"], expected)
+    if not (falls and not other.drop_factor):
+        _refuse_given(settings, [f"{prefix}drop_factor"], expected)
+    _refuse_given(settings, [f"{prefix}cosine_lr"], expected)
 
 
 def _check_noise_and_clipping(settings: Settings) -> None:
@@ -182,6 +236,32 @@ def _check_noise_and_clipping(settings: Settings) -> None:
         _refuse_given(settings, ["grad_clipping_value", "grad_clipping_method"], "grad_clip")
 
 
+def _check_momentum(settings: Settings) -> None:
+    o = settings.optimizers
+    if "momentum" not in (o.optimizer, o.alignment_optimizer):
+        _refuse_given(settings, ["momentum", "nesterov"], "the optimizer momentum")
+
+
+def _check_weight_decay(settings: Settings) -> None:
+    o = settings.optimizers
+    if o.weight_decay_schedule is not None:
+        expected = (
+            "weight_decay_schedule or this, not both (weight_decay_schedule=none takes that one "
+            "away)"
+        )
+        _refuse_given(settings, ["weight_decay"], expected)
+    if o.decays_weights and settings.model.l2:
+        expected = "0 or not given, with a weight_decay in its place"
+        _refuse("l2", expected, settings.model.l2)
+
+
+def _check_pixels(settings: Settings) -> None:
+    d = settings.data
+    if (d.pixel_mean is None) != (d.pixel_stddev is None):
+        given, missing = ("pixel_mean", "pixel_stddev")[:: 1 if d.pixel_stddev is None else -1]
+        _refuse(given, f"{missing} with it", getattr(d, given))
+
+
 def _check_linear_updates(settings: Settings) -> None:
     rule = settings.rule.make()
     if rule is None or not rule.needs_linear_updates:
@@ -203,6 +283,9 @@ def _check_batches_and_epochs(settings: Settings) -> None:
     if micro is not None and plan.train_batch_size % micro:
         expected = f"a divisor of train_batch_size={plan.train_batch_size}"
         _refuse("minibatch_size", expected, micro)
+    if max(plan.keep_epochs, default=0) > plan.train_epochs:
+        expected = f"epochs up to train_epochs={plan.train_epochs:g}"
+        _refuse("keep_epochs", expected, [f"{epoch:g}" for epoch in plan.keep_epochs])
     if settings.run.load_checkpoint is None:
         _refuse_given(settings, ["load_step"], "load_checkpoint, the run to load from")
 

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from neural_alignment import alignments
-from neural_alignment.config import groups
+from neural_alignment.config import by_epoch, groups
 from neural_alignment.config.options import (
     Parser,
     Setting,
@@ -63,7 +63,8 @@ class Rule:
     def make(self, **more: Any) -> alignments.Alignment | None:
         """The rule, its coefficients as numbers; None is backpropagation.
 
-        It is not warned of settings that cannot align: schedules may be to come.
+        Of a coefficient by epoch it has the value farthest from 0. It is not warned of settings
+        that cannot align: schedules may be to come.
 
         Args:
             **more: options that have another default here.
@@ -72,7 +73,15 @@ class Rule:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", alignments.AlignmentWarning)
-            return alignments.rule(self.name)(**{**more, **self.options})
+            return alignments.rule(self.name)(**{**more, **self.options, **self._by_epoch()})
+
+    def _by_epoch(self) -> dict[str, float]:
+        """Of every coefficient that is given by epoch, the value that is farthest from 0."""
+        return {
+            name: max(by_epoch.steps(schedule.schedule)[1], key=abs)
+            for name, schedule in self.schedules.items()
+            if schedule.schedule is not None
+        }
 
     def options_in_force(self) -> dict[str, Any]:
         """Every option that has an effect, those of the class among them, as a flag's value."""
@@ -84,7 +93,7 @@ class Rule:
             values.pop("input_stddev", None)
         if values.get("activation_fn_override") is None:
             values.pop("activation_fn_override", None)
-        return values
+        return {name: value for name, value in values.items() if name not in self._by_epoch()}
 
     def biases(self) -> dict[str, bool]:
         """The options that are on here unless they are switched off, as the original has them."""

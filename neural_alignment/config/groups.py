@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from neural_alignment import alignments, data, models, optimizers
-from neural_alignment.config.options import ModuleText, PathText, Switch, option
+from neural_alignment.config.options import ByEpochText, ModuleText, PathText, Switch, option
 from neural_alignment.config.presets import preset_names
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
@@ -68,6 +68,7 @@ class Plan:
         max_epochs: stop after so many of them; None is all.
         epochs_per_checkpoint: epochs between checkpoints.
         checkpoint_max: checkpoints kept.
+        keep_epochs: epochs whose checkpoints are kept beside those.
         iterations_per_loop: most steps between two looks at signals and losses.
         seed: of the order of the examples.
         validate_first: validate before the first step too.
@@ -92,6 +93,10 @@ class Plan:
         1.0, "epochs between two checkpoints", above=0, main=True, on_resume="any"
     )
     checkpoint_max: int = option(5, "checkpoints kept", low=1, on_resume="any")
+    keep_epochs: tuple[float, ...] = option(
+        (), "epochs whose checkpoints are kept beside those, comma-separated; 0 is the start",
+        low=0, on_resume="any",
+    )  # fmt: skip
     validate_first: bool = option(False, "validate before the first step", on_resume="any")
     path_metrics: bool = option(
         False,
@@ -115,6 +120,12 @@ class Data:
         None, "fetch the data if it is not there", main=True, on_resume="any"
     )
     image_size: int | None = option(None, "pixels a side to resize to", low=1, main=True)
+    pixel_mean: float | None = option(
+        None, "taken off the pixels, which are from 0 to 1 (MNIST's is 0.1307)"
+    )
+    pixel_stddev: float | None = option(
+        None, "that the pixels are divided by then (MNIST's is 0.3081)", above=0
+    )
     preprocessing: str | None = option(None, "of ImageNet's images", ("resnet", "inception"))
     augment: bool | None = option(None, "crop and flip CIFAR's training images (default: yes)")
     max_bad_records: int | None = option(
@@ -170,6 +181,9 @@ class CoefficientSchedule:
     cycle: float | None = option(None, "epochs of its triangular cycle", above=0)
     schedule_rate: float = option(0.0, "its growth an epoch")
     schedule_type: str | None = option(None, "its growth", ("linear", "exponential"))
+    schedule: ByEpochText | None = option(
+        None, "its value by epoch, in its own place: 0:0.5,10:0.1 is 0.1 from epoch 10 on"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,11 +195,21 @@ class LearningRate:
     constant_lr: bool = option(True, "no warm-up and no drops", main=True)
     warmup_epochs: float = option(5.0, "epochs of linear warm-up", low=0, main=True)
     drops: tuple[float, ...] | None = option(
-        (30, 60, 80), "epochs at which the rate is divided by 10, comma-separated", above=0,
-        main=True,
+        (30, 60, 80), "epochs at which the rate drops, comma-separated", above=0, main=True,
     )  # fmt: skip
+    drop_factor: float = option(0.1, "what a drop multiplies the rate with", above=0, main=True)
+    cosine_lr: bool = option(
+        False, "after the warm-up a cosine down to 0 at train_epochs, in the drops' place"
+    )
+    learning_rate_schedule: ByEpochText | None = option(
+        None,
+        "the rate by epoch, in learning_rate's place: 0:0.01,20:0.005 is 0.005 from epoch 20 on",
+        low=0,
+    )
     manual_lr: bool = option(False, "one drop, `drop`, after `boundary_step`")
-    drop: int = option(0, "number of the drop before the boundary step: rate x 0.1^drop", low=0)
+    drop: int = option(
+        0, "number of the drop before the boundary step: rate x drop_factor^drop", low=0
+    )
     boundary_step: int | None = option(None, "last step before the rate drops once more", low=0)
 
 
@@ -199,6 +223,13 @@ class AlignmentLearningRate(LearningRate):
     drops: tuple[float, ...] | None = option(
         None, "the same for the alignment loss (default: as drops)", above=0
     )
+    drop_factor: float | None = option(
+        None, "the same for the alignment loss (default: as drop_factor)", above=0
+    )
+    cosine_lr: bool = option(False, "the same cosine for the alignment loss's rate")
+    learning_rate_schedule: ByEpochText | None = option(
+        None, "the alignment loss's rate by epoch, in alignment_learning_rate's place", low=0
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,6 +242,17 @@ class Optimizers:
         "minimises the alignment loss; without it `optimizer` minimises the total",
         optimizers.names,
         main=True,
+    )
+    momentum: float | None = option(None, "of the optimizer momentum (default: 0.9)", low=0, high=1)
+    nesterov: bool | None = option(None, "the optimizer momentum looks ahead (default: yes)")
+    weight_decay: float = option(
+        0.0,
+        "lambda of lambda/2 |w|^2 on every weight but the rule's, biases too, in l2's place",
+        low=0,
+        main=True,
+    )
+    weight_decay_schedule: ByEpochText | None = option(
+        None, "the same by epoch, in its place: 0:0.03,1:9e-5", low=0
     )
     base_batch_size: int = option(256, "that learning rates are for", low=1)
     grad_clip: bool = option(False, "clip gradients", main=True)
@@ -232,6 +274,11 @@ class Optimizers:
     )
     noisy_opt_distribution: str = option("normal", "of the noise of updates", _NOISES)
     noisy_opt_variance: float = option(1.0, "of the noise, times the rate", low=0)
+
+    @property
+    def decays_weights(self) -> bool:
+        """Whether every weight decays, in the place of the model's l2."""
+        return self.weight_decay > 0.0 or self.weight_decay_schedule is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

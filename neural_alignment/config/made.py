@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from absl import flags
 
 from neural_alignment import alignments, optimizers
+from neural_alignment.config import by_epoch
 from neural_alignment.config.checks import check
 from neural_alignment.config.flags import Settings, define_flags, read
 from neural_alignment.config.presets import expand
@@ -45,12 +47,44 @@ def make_rule(settings: Settings, steps_per_epoch: int) -> alignments.Alignment 
             schedule_type=schedule.schedule_type,
         )
         for name, schedule in settings.rule.schedules.items()
-        if name in known and schedule != type(schedule)()
+        if name in known and schedule != type(schedule)() and schedule.schedule is None
+    }
+    scheduled |= {
+        name: _piecewise(schedule.schedule, steps_per_epoch)
+        for name, schedule in settings.rule.schedules.items()
+        if name in known and schedule.schedule is not None
     }
     with warnings.catch_warnings():
         # They are the run's to tell, once; models make a rule again for some of their layers.
         warnings.simplefilter("ignore", alignments.AlignmentWarning)
         return made.replace(**scheduled)
+
+
+def _piecewise(
+    text: str, steps_per_epoch: int, scale: Callable[[float], float] = float
+) -> rate_scheduler.Piecewise:
+    epochs, values = by_epoch.steps(text)
+    return rate_scheduler.Piecewise(
+        steps_per_epoch=steps_per_epoch, epochs=epochs, values=tuple(map(scale, values))
+    )
+
+
+def weight_decay(settings: Settings, steps_per_epoch: int) -> Any:
+    """Lambda of the weight decay lambda/2 |w|^2 on every weight but the rule's.
+
+    Args:
+        settings: of the job, checked.
+        steps_per_epoch: whole steps in an epoch.
+
+    Returns:
+        A schedule; None where there is no such decay (`l2` is the model's own).
+    """
+    o = settings.optimizers
+    if not o.decays_weights:
+        return None
+    if o.weight_decay_schedule is None:
+        return rate_scheduler.Constant(value=o.weight_decay)
+    return _piecewise(o.weight_decay_schedule, steps_per_epoch)
 
 
 def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool = False) -> Any:
@@ -65,10 +99,16 @@ def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool =
         A float or a schedule.
     """
     rate = settings.alignment_rate if of_alignment else settings.rate
-    value = rate.learning_rate
-    if rate.rescale_lr:
+
+    def scale(value: float) -> float:
+        if not rate.rescale_lr:
+            return value
         batch, base = settings.plan.train_batch_size, settings.optimizers.base_batch_size
-        value = rate_scheduler.rescaled(value, batch, base)
+        return rate_scheduler.rescaled(value, batch, base)
+
+    if rate.learning_rate_schedule is not None:
+        return _piecewise(rate.learning_rate_schedule, steps_per_epoch, scale)
+    value, factor = scale(rate.learning_rate), rate.drop_factor or settings.rate.drop_factor
     if rate.manual_lr:
         return rate_scheduler.manual_learning_rate(
             value,
@@ -76,18 +116,31 @@ def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool =
             boundary_step=rate.boundary_step,
             warmup_epochs=rate.warmup_epochs,
             steps_per_epoch=steps_per_epoch,
+            drop_factor=factor,
         )
     if rate.constant_lr:
         return value
+    # The only optimizer of both losses needs its rate during the delay.
+    alone = settings.optimizers.alignment_optimizer is None and settings.rule.has_loss
+    delay = settings.timing.delay_epochs or 0.0
+    if rate.cosine_lr:
+        return rate_scheduler.CosineDecay(
+            value=value,
+            steps_per_epoch=steps_per_epoch,
+            train_epochs=settings.plan.train_epochs,
+            warmup_epochs=0.0 if of_alignment and delay else rate.warmup_epochs,
+            delay_epochs=delay,
+            value_during_delay=value if of_alignment or alone else None,
+        )
     shared = {
         "warmup_epochs": rate.warmup_epochs,
         "drops": tuple(rate.drops or (settings.rate.drops if of_alignment else None) or ()),
-        "delay_epochs": settings.timing.delay_epochs or 0.0,
+        "drop_factor": factor,
+        "delay_epochs": delay,
         "alternate_step_freq": settings.timing.alternate_step_freq,
     }
     if of_alignment:
         return rate_scheduler.alignment_learning_rate(value, steps_per_epoch, **shared)
-    alone = settings.optimizers.alignment_optimizer is None and settings.rule.has_loss
     return rate_scheduler.loss_learning_rate(
         value, steps_per_epoch, trains_alignment=alone, **shared
     )
@@ -108,8 +161,11 @@ def make_optimizer(
     """
     o = settings.optimizers
     name = o.alignment_optimizer if of_alignment else o.optimizer
+    given = {"momentum": o.momentum, "nesterov": o.nesterov} if name == "momentum" else {}
     made = optimizers.get(
-        name, learning_rate=learning_rate(settings, steps_per_epoch, of_alignment)
+        name,
+        learning_rate=learning_rate(settings, steps_per_epoch, of_alignment),
+        **{option: value for option, value in given.items() if value is not None},
     )
     noisy, distribution, variance = (
         (
@@ -163,6 +219,8 @@ class Preset:
         optimizer: for `compile`; with a loss R of its own optimizer a `RoutedOptimizer`.
         l2: lambda of the weight decay lambda/2 |W|^2 on forward kernels, which is
             `keras.regularizers.L2(l2 / 2)`; None where the preset leaves it to the model.
+        weight_decay: the same on biases and all other weights but the rule's, too: a regularizer
+            of each, or in a loss of one's own where it is a schedule; None for none.
         batch_size: that it was made for.
         epochs: that it trains.
     """
@@ -172,6 +230,7 @@ class Preset:
     l2: float | None
     batch_size: int
     epochs: float
+    weight_decay: float | rate_scheduler.Schedule | None = None
 
 
 def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) -> Preset:
@@ -223,4 +282,10 @@ def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) 
         l2=settings.model.l2,
         batch_size=settings.plan.train_batch_size,
         epochs=settings.plan.train_epochs,
+        weight_decay=_preset_decay(settings, steps_per_epoch),
     )
+
+
+def _preset_decay(settings: Settings, steps_per_epoch: int) -> Any:
+    made = weight_decay(settings, steps_per_epoch)
+    return made.value if isinstance(made, rate_scheduler.Constant) else made

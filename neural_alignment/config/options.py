@@ -16,12 +16,16 @@ from typing import Any
 
 from absl import flags
 
+from neural_alignment.config import by_epoch
+
 # A path of the local disk, or of storage that TensorFlow reads (gs://).
 PathText = typing.NewType("PathText", str)
 # A module of the user's, or the path of a .py file; several with commas.
 ModuleText = typing.NewType("ModuleText", str)
 # "true", "false" or "auto"; on the command line also as a boolean: --flag, --noflag.
 Switch = typing.NewType("Switch", str)
+# A rate by epoch: "0:0.03,1:9e-5"; "none" for none.
+ByEpochText = typing.NewType("ByEpochText", str)
 _SWITCHED = {"t": "true", "1": "true", "f": "false", "0": "false"}
 _NOT_GIVEN = dataclasses.MISSING
 
@@ -97,7 +101,7 @@ class Parser(flags.ArgumentParser):
     """Reads a flag's text as its option says: type, bounds, choices; paths with `~` expanded.
 
     Args:
-        kind: bool, int, float, str, PathText, ModuleText or Switch.
+        kind: bool, int, float, str, PathText, ModuleText, ByEpochText or Switch.
         is_list: several of them, comma-separated.
         metadata: the option's.
     """
@@ -119,8 +123,8 @@ class Parser(flags.ArgumentParser):
         if self.kind is Switch:
             text = str(argument).lower()
             return self._one(_SWITCHED.get(text, text))
-        if not isinstance(argument, str):
-            return argument
+        if not isinstance(argument, str) or self._is_none(argument):
+            return None if isinstance(argument, str) else argument
         if not self.is_list or self.metadata["repeat"]:
             return self._one(argument)
         texts = [text.strip() for text in argument.split(",")] if argument.strip() else []
@@ -138,6 +142,9 @@ class Parser(flags.ArgumentParser):
         choices = self.metadata["choices"]
         return tuple(choices() if callable(choices) else choices)
 
+    def _is_none(self, text: str) -> bool:
+        return self.kind is ByEpochText and text.strip() == "none"
+
     def _text(self, text: str) -> str:
         self._one(text)
         return text
@@ -148,6 +155,8 @@ class Parser(flags.ArgumentParser):
             raise ValueError(f"expected one of {', '.join(choices)}. Received: {text!r}")
         if self.kind is PathText:
             return expand_path(text)
+        if self.kind is ByEpochText:
+            return by_epoch.checked(text, self.metadata)
         if self.kind is ModuleText:
             return ",".join(map(module_name, text.split(",")))
         if self.kind in (int, float):

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from neural_alignment.data import local
-from neural_alignment.data.arrays import ArrayDataset
-from neural_alignment.data.preprocessing import pad_crop_flip, standardize
+from neural_alignment.data.preprocessing import pad_crop_flip
 from neural_alignment.data.published import SETS
-from neural_alignment.lazy import tf
+from neural_alignment.data.standardized import StandardizedDataset
 
 # Mean and standard deviation of the training images' channels, pixels in [0, 1].
 STATISTICS = {name: (each.mean, each.stddev) for name, each in SETS.items() if each.mean}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StandardizedDataset(ArrayDataset):
-    """An `ArrayDataset` of images (x/scale − mean) / stddev.
-
-    Args:
-        mean: one number a channel.
-        stddev: one number a channel.
-    """
-
-    mean: tuple[float, ...]
-    stddev: tuple[float, ...]
-
-    def _to_float(self, images: tf.Tensor) -> tf.Tensor:
-        return standardize(super()._to_float(images), self.mean, self.stddev)
 
 
 def load(
@@ -61,6 +42,4 @@ def load(
     if name not in STATISTICS:
         raise ValueError(f"Expected one of {', '.join(STATISTICS)}. Received: {name!r}.")
     plain = local.load(name, data_dir, download, image_size, pad_crop_flip if augment else None)
-    mean, stddev = STATISTICS[name]
-    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    return StandardizedDataset(**fields, mean=mean, stddev=stddev)
+    return StandardizedDataset.of(plain, *STATISTICS[name])

@@ -19,6 +19,7 @@ from neural_alignment.data import array_files, folders, tfds
 from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import SETS, Published, recognise
+from neural_alignment.data.standardized import standardized
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ def load_plain(
     data_dir: str | None = None,
     download: bool = False,
     image_size: int | None = None,
+    pixel_mean: float | None = None,
+    pixel_stddev: float | None = None,
 ) -> ArrayDataset:
     """A set as it is: `load` without augmentation.
 
@@ -92,6 +95,8 @@ def load_plain(
         data_dir: see `load`.
         download: see `load`.
         image_size: see `load`.
+        pixel_mean: see `standardized`; the pixels are in [0, 1].
+        pixel_stddev: see `standardized`.
 
     Returns:
         The data set.
@@ -99,9 +104,10 @@ def load_plain(
     Raises:
         FileNotFoundError: see `load`.
         ConnectionError: see `load`.
-        ValueError: see `load`.
+        ValueError: see `load` and `standardized`.
     """
-    return load(name, data_dir, download, image_size)
+    plain = load(name, data_dir, download, image_size)
+    return standardized(plain, pixel_mean, pixel_stddev)
 
 
 def find(name: str, data_dir: str | None) -> Found | None:

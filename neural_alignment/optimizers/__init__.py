@@ -14,6 +14,7 @@ from neural_alignment.optimizers.registry import get, names, register, rule
 _MODULES = {
     "adagrad": ("Adagrad",),
     "adam": ("Adam",),
+    "by_epoch": ("CosineDecay", "Piecewise"),
     "gd": ("GradientDescent",),
     "momentum": ("Momentum",),
     "noisy": ("Noisy",),

@@ -8,15 +8,37 @@ epoch e takes effect at the first step that is not before it.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-import keras
 from keras import ops
 
 from neural_alignment.optimizers import validation
+from neural_alignment.optimizers.by_epoch import CosineDecay, Piecewise
+from neural_alignment.optimizers.schedule import (
+    Schedule,
+    Tensor,
+    first_step,
+    increasing,
+    last_step,
+    register,
+)
 
-Tensor = Any
+__all__ = [
+    "AlignmentRate",
+    "Coefficient",
+    "Constant",
+    "CosineDecay",
+    "LearningRate",
+    "LossRate",
+    "ManualDrop",
+    "Piecewise",
+    "Schedule",
+    "alignment_learning_rate",
+    "loss_learning_rate",
+    "manual_learning_rate",
+    "rescaled",
+    "steps_per_epoch",
+]
 
 DROPS = (30.0, 60.0, 80.0)
 WARMUP_EPOCHS = 5.0
@@ -60,37 +82,7 @@ def rescaled(value: float, batch_size: int, base_batch_size: int = BASE_BATCH_SI
     return validation.number("value", value, at_least=0.0) * (batch_size / base_batch_size)
 
 
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Base of the schedules: a frozen dataclass whose fields are its config."""
-
-    def __call__(self, step: Tensor | int) -> Tensor:
-        """The value at a step.
-
-        Args:
-            step: global step, a Python int or an integer tensor or variable.
-
-        Returns:
-            float32 of the step's shape, a scalar.
-        """
-        return ops.cast(self._value(ops.cast(step, "int32")), "float32")
-
-    def _value(self, step: Tensor) -> Tensor:
-        raise NotImplementedError(f"Expected {type(self).__name__} to define _value(step).")
-
-    def get_config(self) -> dict[str, Any]:
-        """Every field by name."""
-        return dataclasses.asdict(self)
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # a frozen dataclass normalising its own field
-
-
-def _register(cls: type[Schedule]) -> type[Schedule]:
-    frozen = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    return keras.saving.register_keras_serializable("neural_alignment")(frozen)
-
-
-@_register
+@register
 class Constant(Schedule):
     """The same value at every step.
 
@@ -110,7 +102,7 @@ class Constant(Schedule):
         return ops.zeros_like(step, dtype="float32") + self.value
 
 
-@_register
+@register
 class LearningRate(Schedule):
     """Linear warm-up, then drops by a factor ([K] B.1.2).
 
@@ -152,7 +144,7 @@ class LearningRate(Schedule):
         if self.value_during_delay is not None:
             during = validation.number("value_during_delay", self.value_during_delay, at_least=0.0)
             self._set("value_during_delay", during)
-        self._set("drops", _increasing("drops", self.drops))
+        self._set("drops", increasing("drops", self.drops))
         validation.integer("steps_per_epoch", self.steps_per_epoch, at_least=1)
         validation.integer("stretch", self.stretch, at_least=1)
 
@@ -162,17 +154,17 @@ class LearningRate(Schedule):
         if warmup > 0.0:
             elapsed = ops.maximum(ops.cast(step, "float32") - delay, 0.0)
             ramp = elapsed * (self.value / warmup)
-            rate = ops.where(step >= _first_step(delay + warmup), self.value, ramp)
+            rate = ops.where(step >= first_step(delay + warmup), self.value, ramp)
         else:
             rate = ops.zeros_like(step, dtype="float32") + self.value
         moved = [epoch * self.stretch + self.drop_offset_epochs for epoch in self.drops]
         rate = _drop(rate, step, self.value, moved, self.drop_factor, self.steps_per_epoch, delay)
         if self.value_during_delay is not None:
-            rate = ops.where(step < _first_step(delay), self.value_during_delay, rate)
+            rate = ops.where(step < first_step(delay), self.value_during_delay, rate)
         return rate
 
 
-@_register
+@register
 class ManualDrop(Schedule):
     """One drop at a step given by hand: `before` up to and at `boundary_step`, then `after`.
 
@@ -198,7 +190,7 @@ class ManualDrop(Schedule):
         return ops.where(step <= self.boundary_step, self.before, self.after)
 
 
-@_register
+@register
 class Coefficient(Schedule):
     """A coefficient between two fractions of training, 0 outside ([K] rate schedules).
 
@@ -273,7 +265,7 @@ class Coefficient(Schedule):
             value = self.value * ops.exp(self.schedule_rate * position)
         else:
             value = ops.zeros_like(position) + self.value
-        inside = ops.logical_and(step >= _first_step(start), step <= _last_step(stop))
+        inside = ops.logical_and(step >= first_step(start), step <= last_step(stop))
         return ops.where(inside, value, 0.0)
 
 
@@ -291,7 +283,7 @@ class _LossRate(Schedule):
     def __post_init__(self) -> None:
         for name in ("value", "delay_epochs", "drop_factor"):
             self._set(name, validation.number(name, getattr(self, name), at_least=0.0))
-        self._set("drops", _increasing("drops", self.drops))
+        self._set("drops", increasing("drops", self.drops))
         validation.integer("steps_per_epoch", self.steps_per_epoch, at_least=1)
         if self.alternate_step_freq is not None:
             validation.integer("alternate_step_freq", self.alternate_step_freq, at_least=1)
@@ -301,13 +293,13 @@ class _LossRate(Schedule):
         return _drop(rate, step, self.value, self.drops, self.drop_factor, self.steps_per_epoch)
 
     def _in_delay(self, step: Tensor) -> Tensor:
-        return step < _first_step(self.delay_epochs * self.steps_per_epoch)
+        return step < first_step(self.delay_epochs * self.steps_per_epoch)
 
     def _is_alignment_step(self, step: Tensor) -> Tensor:
         return ops.equal(ops.mod(step, self.alternate_step_freq + 1), 0)
 
 
-@_register
+@register
 class LossRate(_LossRate):
     """The weight of J in the total: 0 during the delay and on alignment steps.
 
@@ -332,7 +324,7 @@ class LossRate(_LossRate):
         return ops.where(off, 0.0, self._stepped(step))
 
 
-@_register
+@register
 class AlignmentRate(_LossRate):
     """The weight of R in the total: 0 on loss steps that come after the delay.
 
@@ -440,16 +432,18 @@ def manual_learning_rate(
     boundary_step: int | None = None,
     warmup_epochs: float = 0.0,
     steps_per_epoch: int = 1,
+    drop_factor: float = 0.1,
 ) -> Schedule:
     """A learning rate whose drops are made by hand, one a run.
 
     Args:
         value: base learning rate, already scaled to the batch size.
         drop: 0 for the run before any drop, k for the run in which the k-th is made, from
-            `value * 0.1^(k-1)` to `value * 0.1^k`.
+            `value * drop_factor^(k-1)` to `value * drop_factor^k`.
         boundary_step: the last step before the drop; needed where `drop > 0`.
         warmup_epochs: length of the warm-up of a run with `drop` 0.
         steps_per_epoch: whole steps in an epoch, for the warm-up.
+        drop_factor: what a drop multiplies the rate with.
 
     Returns:
         The schedule.
@@ -465,8 +459,8 @@ def manual_learning_rate(
         )
     if drop > 0:
         return ManualDrop(
-            before=value * 0.1 ** (drop - 1),
-            after=value * 0.1**drop,
+            before=value * drop_factor ** (drop - 1),
+            after=value * drop_factor**drop,
             boundary_step=boundary_step,
         )
     return LearningRate(
@@ -480,22 +474,6 @@ def _stretch(alternate_step_freq: int | None) -> int:
     return validation.integer("alternate_step_freq", alternate_step_freq, at_least=1) + 1
 
 
-def _increasing(name: str, epochs: Any) -> tuple[float, ...]:
-    checked = tuple(validation.number(name, epoch, above=0.0) for epoch in epochs)
-    if any(later <= earlier for earlier, later in zip(checked, checked[1:], strict=False)):
-        raise ValueError(f"Expected {name} to be increasing epochs. Received: {name}={checked}")
-    return checked
-
-
-# The margin keeps products like 0.7 * 10 * 10 = 70.00000000000001 from costing a step.
-def _first_step(boundary: float) -> int:
-    return math.ceil(boundary - 1e-6)
-
-
-def _last_step(boundary: float) -> int:
-    return math.floor(boundary + 1e-6)
-
-
 def _drop(
     rate: Tensor,
     step: Tensor,
@@ -506,6 +484,6 @@ def _drop(
     delay: float = 0.0,
 ) -> Tensor:
     for count, epoch in enumerate(drops, start=1):
-        reached = step >= _first_step(delay + epoch * steps)
+        reached = step >= first_step(delay + epoch * steps)
         rate = ops.where(reached, value * factor**count, rate)
     return rate

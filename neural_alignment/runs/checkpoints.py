@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,13 @@ class Checkpoints:
     Args:
         folder: made when the first one is saved; on a local or mounted file system.
         keep: how many of the newest are kept.
+        always: steps whose checkpoints are kept beside those.
     """
 
-    def __init__(self, folder: str, keep: int = 5) -> None:
+    def __init__(self, folder: str, keep: int = 5, always: Collection[int] = ()) -> None:
         self.folder = str(folder)
         self._keep = keep
+        self._always = frozenset(always)
 
     def steps(self) -> list[int]:
         """Steps that there are checkpoints of, ascending; whether they are whole is not checked."""
@@ -99,8 +101,9 @@ class Checkpoints:
                 f"{kept}. Make space or check the folder, then run the same command again."
             ) from error
         steps = self.steps()
-        until = steps.index(step) + 1
-        for other in steps[: max(0, until - self._keep)] + steps[until:]:
+        later = [other for other in steps if other > step]
+        passing = [other for other in steps if other <= step and other not in self._always]
+        for other in passing[: -self._keep] + later:
             self._remove(other)
         return prefix
 

@@ -13,7 +13,13 @@ from absl import flags
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config import Plan, Settings, UsageError, read
 from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS
-from neural_alignment.config.made import learning_rate, loss_rates, make_optimizer, make_rule
+from neural_alignment.config.made import (
+    learning_rate,
+    loss_rates,
+    make_optimizer,
+    make_rule,
+    weight_decay,
+)
 from neural_alignment.layers import aligned_layers
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
@@ -127,10 +133,17 @@ def build_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
                 input_shape=dataset.image_shape,
                 num_classes=dataset.num_classes,
                 alignment=rule,
-                **_given(settings.model, MODEL_FLAGS),
+                **_model_options(settings),
             )
     except ValueError as error:
         raise UsageError(f"--model={settings.model.model}: {error}") from error
+
+
+def _model_options(settings: Settings) -> dict[str, Any]:
+    given = _given(settings.model, MODEL_FLAGS)
+    if settings.optimizers.decays_weights and "l2" in models.options(settings.model.model):
+        given["l2"] = 0.0
+    return given
 
 
 def make_trainer(
@@ -159,6 +172,7 @@ def make_trainer(
             make_optimizer(settings, steps_per_epoch, of_alignment=False),
             make_optimizer(settings, steps_per_epoch, of_alignment=True) if two else None,
             *loss_rates(settings, steps_per_epoch),
+            weight_decay=weight_decay(settings, steps_per_epoch),
             clip=_clip(settings),
             micro_batches=_micro_batches(settings),
             seed=settings.plan.seed,
@@ -198,6 +212,8 @@ def schedules(settings: Settings, trainer: Trainer) -> dict[str, Callable[[int],
     }
     if len(trainer.step.optimizers) == 2:
         named["alignment_learning_rate"] = learning_rate(settings, steps, of_alignment=True)
+    if trainer.step.weight_decay is not None:
+        named["weight_decay"] = trainer.step.weight_decay
     for layer in aligned_layers(trainer.model):
         for name in layer.alignment.option_names():
             if name.endswith("_coef"):

@@ -71,6 +71,7 @@ class Trainer:
         self.steps_per_epoch = dataset.steps_per_epoch(plan.train_batch_size)
         self.epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
         self.total_steps = max(1, math.floor(self.epochs * self.steps_per_epoch + 1e-6))
+        self._kept_steps = [math.floor(e * self.steps_per_epoch + 1e-6) for e in plan.keep_epochs]
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
         self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
@@ -91,7 +92,9 @@ class Trainer:
         Args:
             workdir: the run directory.
         """
-        self.checkpoints = Checkpoints(f"{workdir}/checkpoints", self.plan.checkpoint_max)
+        self.checkpoints = Checkpoints(
+            f"{workdir}/checkpoints", self.plan.checkpoint_max, self._kept_steps
+        )
         self._metrics = Table(workdir / "metrics.csv", METRICS)
         columns = LAYER_METRICS + PATH_METRICS * self.plan.path_metrics
         self._layer_metrics = Table(workdir / "layers.csv", columns)
@@ -195,6 +198,8 @@ class Trainer:
         if self.global_step == 0 and self.plan.validate_first:
             logs = self.evaluate()
             _log.info("before the first step: %s", logs)
+        if self.global_step == 0 and 0 in self._kept_steps:
+            self._save()
         self._callbacks = keras.callbacks.CallbackList(self._given_callbacks, model=self.model)
         self._callbacks.on_train_begin()
         with noted(self._note_signal):
@@ -241,11 +246,13 @@ class Trainer:
         return max(1, round(self.plan.epochs_per_checkpoint * self.steps_per_epoch))
 
     def _checkpoint_due(self) -> bool:
-        return self.global_step % self._steps_per_checkpoint() == 0
+        every = self._steps_per_checkpoint()
+        return self.global_step % every == 0 or self.global_step in self._kept_steps
 
     def _chunk_size(self, end: int) -> int:
         every = self._steps_per_checkpoint()
-        until_checkpoint = every - self.global_step % every
+        ahead = [kept - self.global_step for kept in self._kept_steps if kept > self.global_step]
+        until_checkpoint = min(every - self.global_step % every, *ahead, end)
         by_clock = max(1.0, _SECONDS_PER_CHUNK / self._seconds_per_step)
         return int(
             min(end - self.global_step, until_checkpoint, self.plan.iterations_per_loop, by_clock)

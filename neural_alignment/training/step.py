@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
-from neural_alignment import keras_private
+from neural_alignment import backend, keras_private
 from neural_alignment.layers.aligned import aligned_layers, training_step
 from neural_alignment.optimizers.optimizers import Clip, apply_gradients, average_gradients
+from neural_alignment.optimizers.routed import ALIGNMENT_PATTERNS
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 
@@ -18,11 +20,11 @@ Rate = Callable[[tf.Tensor], tf.Tensor]
 class Step:
     """One update of a model: `loss_rate(t) * J + alignment_rate(t) * R`.
 
-    J is the mean cross-entropy plus the model's regularization losses, R the sum of the layers'
-    alignment losses. With one optimizer it minimises the total; with two, the first minimises
-    `loss_rate * J` and the second `alignment_rate * R`, both from gradients at the same weights
-    ([K] section 3). A pure function of weights, slots, batch and global step: the same eagerly, as
-    a graph and under XLA, on one device and on many.
+    J is the mean cross-entropy plus the model's regularization losses and the weight decay, R the
+    sum of the layers' alignment losses. With one optimizer it minimises the total; with two, the
+    first minimises `loss_rate * J` and the second `alignment_rate * R`, both from gradients at the
+    same weights ([K] section 3). A pure function of weights, slots, batch and global step: the same
+    eagerly, as a graph and under XLA, on one device and on many.
 
     Args:
         model: ends in logits.
@@ -30,6 +32,8 @@ class Step:
         alignment_optimizer: of R, or None.
         loss_rate: function of the global step.
         alignment_rate: function of the global step.
+        weight_decay: lambda of `lambda(t) / 2 * sum w^2` over every trainable weight but the
+            rule's, a function of the global step; None for none.
         clip: of each loss's gradients, or None.
         micro_batches: parts of a replica's batch that are processed one by one.
         seed: of the noise.
@@ -47,6 +51,7 @@ class Step:
         loss_rate: Rate,
         alignment_rate: Rate,
         *,
+        weight_decay: Rate | None = None,
         clip: Clip | None = None,
         micro_batches: int = 1,
         seed: int = 0,
@@ -55,6 +60,8 @@ class Step:
         self.model = model
         self.loss_rate = loss_rate
         self.alignment_rate = alignment_rate
+        self.weight_decay = weight_decay
+        self._decayed = [] if weight_decay is None else _weights(model)
         self._clip = clip
         self._micro_batches = micro_batches
         self._seed = seed
@@ -141,6 +148,9 @@ class Step:
             logits = tf.cast(self.model(images, training=True), "float32")
         loss = tf.reduce_mean(_cross_entropy(labels, logits))
         loss += sum(tf.cast(penalty, "float32") for penalty in self.model.losses)
+        if self._decayed:
+            squares = [backend.sum_of_squares(tf.cast(w, "float32")) for w in self._decayed]
+            loss += 0.5 * self.weight_decay(global_step) * tf.add_n(squares)
         by_layer = [
             sum((value for path, value in active.losses if path == wanted), tf.zeros(()))
             for wanted in self._paths
@@ -192,6 +202,15 @@ class Validation:
             weights,
         ]
         return tf.stack([tf.reduce_sum(value) for value in values])
+
+
+def _weights(model: keras.Model) -> list[Any]:
+    """The trainable weights that are not the rule's."""
+    return [
+        variable
+        for variable in model.trainable_variables
+        if not any(re.search(pattern, variable.path) for pattern in ALIGNMENT_PATTERNS)
+    ]
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -193,7 +193,7 @@ def test_names_and_options():
         assert isinstance(data.options(name), tuple)  # and so every loader can be imported
     with pytest.raises(ValueError, match="Expected a data set: .*digits.*Received: 'digit'"):
         data.get("digit")
-    with pytest.raises(ValueError, match="image_size. Received: data_dir"):
+    with pytest.raises(ValueError, match="image_size, .*Received: data_dir"):
         data.get("digits", data_dir="here")
 
 
@@ -249,3 +249,19 @@ def test_names_need_no_tensorflow():
         "[data.options(name) for name in data.names()]; sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_standardised_pixels():
+    plain, made = data.get("digits"), data.get("digits", pixel_mean=0.3, pixel_stddev=0.5)
+    for split in (lambda d: d.train(32, 0, 0), lambda d: d.validation(450)):
+        (images, labels), (same, same_labels) = arrays(split(plain)), arrays(split(made))
+        np.testing.assert_allclose(same, (images - 0.3) / 0.5, atol=1e-6)
+        np.testing.assert_array_equal(labels, same_labels)
+
+
+@pytest.mark.parametrize(
+    "given", [{"pixel_mean": 0.3}, {"pixel_stddev": 0.3}, {"pixel_mean": 0.0, "pixel_stddev": 0.0}]
+)
+def test_half_of_what_standardises_is_refused(given):
+    with pytest.raises(ValueError, match="Expected pixel_mean and pixel_stddev > 0.*Received"):
+        data.get("digits", **given)

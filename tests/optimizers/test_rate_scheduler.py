@@ -47,6 +47,16 @@ EXAMPLES = {
         "drops": (3.0, 8.0),
         "drop_factor": 0.1,
     },
+    rs.Piecewise: {"steps_per_epoch": 7, "epochs": (0.0, 1.0, 2.5), "values": (0.03, -1.0, 9e-5)},
+    rs.CosineDecay: {
+        "value": 0.3,
+        "steps_per_epoch": 7,
+        "train_epochs": 12.0,
+        "warmup_epochs": 2.5,
+        "final": 0.02,
+        "delay_epochs": 1.5,
+        "value_during_delay": 0.1,
+    },
 }
 STEPS = np.arange(120)
 
@@ -59,6 +69,15 @@ def expected(schedule):
     if isinstance(c, rs.ManualDrop):
         return np.where(STEPS <= c.boundary_step, c.before, c.after)
     epoch = STEPS / c.steps_per_epoch
+    if isinstance(c, rs.Piecewise):
+        return np.array(c.values)[np.searchsorted(c.epochs, epoch, side="right") - 1]
+    if isinstance(c, rs.CosineDecay):
+        e = np.maximum(epoch - c.delay_epochs, 0.0)
+        fall = (e - c.warmup_epochs) / (c.train_epochs - c.delay_epochs - c.warmup_epochs)
+        cosine = (1.0 + np.cos(np.pi * np.clip(fall, 0.0, 1.0))) / 2.0
+        value = c.final + (c.value - c.final) * cosine
+        value = np.where(e < c.warmup_epochs, c.value * e / c.warmup_epochs, value)
+        return np.where(epoch < c.delay_epochs, c.value_during_delay, value)
     if isinstance(c, rs.LearningRate):
         e = np.maximum(epoch - c.delay_epochs, 0.0)
         w = c.warmup_epochs * c.stretch
@@ -238,6 +257,19 @@ BAD = [
     (rs.Coefficient, {"schedule_rate": float("nan")}, "schedule_rate"),
     (rs.Coefficient, {"schedule_type": "cyclic"}, "linear, exponential"),
     (rs.Coefficient, {"schedule_type": None}, "schedule_type"),
+    (rs.Piecewise, {"epochs": (0.5, 1.0, 2.0)}, "begin with 0"),
+    (rs.Piecewise, {"epochs": (), "values": ()}, "begin with 0"),
+    (rs.Piecewise, {"epochs": (0.0, 2.0, 1.0)}, "increasing"),
+    (rs.Piecewise, {"epochs": (0.0, 0.0, 1.0)}, "epochs"),
+    (rs.Piecewise, {"epochs": (0.0, 1.0)}, "a value for each"),
+    (rs.Piecewise, {"values": (1.0, float("nan"), 1.0)}, "values"),
+    (rs.Piecewise, {"steps_per_epoch": 0}, "steps_per_epoch"),
+    (rs.CosineDecay, {"value": -1.0}, "value"),
+    (rs.CosineDecay, {"final": float("nan")}, "final"),
+    (rs.CosineDecay, {"value_during_delay": -1.0}, "value_during_delay"),
+    (rs.CosineDecay, {"train_epochs": 4.0}, "train_epochs"),
+    (rs.CosineDecay, {"train_epochs": 0.0}, "train_epochs"),
+    (rs.CosineDecay, {"steps_per_epoch": 1.5}, "steps_per_epoch"),
     (rs.LossRate, {"value": -1.0}, "value"),
     (rs.LossRate, {"alternate_step_freq": 0}, "alternate_step_freq"),
     (rs.AlignmentRate, {"delay_epochs": float("nan")}, "delay_epochs"),

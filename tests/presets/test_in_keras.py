@@ -15,6 +15,8 @@ from neural_alignment.config import made
 pytestmark = pytest.mark.backend
 
 STEPS = 5
+# Presets with a coefficient by epoch.
+SCHEDULED = ("mnist_kp", "mnist_pfa", "mnist_pfao")
 
 
 def settings(name):
@@ -28,7 +30,11 @@ def settings(name):
 def test_the_rule_and_the_optimizers_are_those_of_a_run(name):
     of_run = settings(name)
     rule = made.make_rule(of_run, STEPS)
-    assert alignments.from_preset(name) == rule
+    if name in SCHEDULED:
+        with pytest.raises(ValueError, match="coefficients are numbers.*decay_coef_schedule"):
+            alignments.from_preset(name)
+    else:
+        assert alignments.from_preset(name) == rule
     preset = neural_alignment.from_preset(name, STEPS)
     assert preset.alignment == rule
     assert (preset.l2, preset.batch_size, preset.epochs) == (
@@ -36,6 +42,8 @@ def test_the_rule_and_the_optimizers_are_those_of_a_run(name):
         of_run.plan.train_batch_size,
         of_run.plan.train_epochs,
     )
+    decay = made.weight_decay(of_run, STEPS)
+    assert preset.weight_decay == getattr(decay, "value", decay)
     first = made.make_optimizer(of_run, STEPS)
     if of_run.optimizers.alignment_optimizer is None:
         assert preset.optimizer.get_config() == first.get_config()

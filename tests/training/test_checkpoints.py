@@ -123,6 +123,15 @@ def test_the_newest_are_kept(tmp_path):
     assert alone.damage(2) is None
 
 
+def test_some_are_kept_always_and_count_for_none_of_the_newest(tmp_path):
+    made = Checkpoints(str(tmp_path), keep=1, always=(1, 3, 9))
+    for step in (1, 2, 3, 4, 5):
+        made.save(step, VALUES)
+    assert made.steps() == [1, 3, 5]
+    made.save(2, VALUES)  # going back: what comes later is of another course
+    assert made.steps() == [1, 2]
+
+
 def test_saving_again_replaces_a_damaged_one(saved):
     damage(saved, 7, "flipped")
     saved.save(7, VALUES)

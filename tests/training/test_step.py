@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment import layers, optimizers
+from neural_alignment import layers, models, optimizers
 from neural_alignment.layers import training_step
 from neural_alignment.training.step import Step, Validation
 
@@ -99,6 +99,28 @@ def test_micro_batches_average():
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
     for a, b in zip(whole.trainable_variables, split.trainable_variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [None, "kolen_pollack", "symmetric", "frozen"])
+def test_weights_decay_by_the_step_and_the_rules_own_do_not(rule):
+    options = {"input_shape": (5,), "num_classes": 3, "layers_list": (6,), "l2": 0.0}
+    plain, decayed = (models.get("fc", **options, alignment=rule) for _ in range(2))
+    for a, b in zip(plain.weights, decayed.weights, strict=True):
+        b.assign(a + 0.1)  # biases other than 0
+        a.assign(a + 0.1)
+    before = {v.path: v.numpy() for v in decayed.weights}
+    trained = {v.path for v in decayed.trainable_variables}
+    schedule = optimizers.Piecewise(steps_per_epoch=5, epochs=(0, 1), values=(0.5, 0.25))
+    loss, _, *_ = step_of(plain)(*batch(), tf.constant(7))
+    with_decay, _, *_ = step_of(decayed, weight_decay=schedule)(*batch(), tf.constant(7))
+    squares = 0.0
+    for a, b in zip(plain.weights, decayed.weights, strict=True):
+        own = "backward_" in b.path or b.path not in trained
+        rate = 0.0 if own else RATE * 0.25
+        squares += 0.0 if own else float(np.sum(before[b.path] ** 2))
+        np.testing.assert_allclose(b.numpy(), a.numpy() - rate * before[b.path], atol=1e-6)
+    assert float(with_decay - loss) == pytest.approx(0.125 * squares, rel=1e-5)
+    assert squares > 0.0
 
 
 def test_backprop_has_one_loss():
