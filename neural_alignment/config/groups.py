@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config.options import ByEpochText, ModuleText, PathText, Switch, option
@@ -106,6 +107,11 @@ class Plan:
     iterations_per_loop: int = option(
         100, "most steps between two looks at the clock and at signals", low=1, on_resume="any"
     )
+
+    def kept_steps(self, steps_per_epoch: int) -> tuple[int, ...]:
+        """The last steps of the epochs whose checkpoints are kept."""
+        # The margin keeps products like 0.7 * 10 = 7.000000000000001 from costing a step.
+        return tuple(math.floor(epoch * steps_per_epoch + 1e-6) for epoch in self.keep_epochs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

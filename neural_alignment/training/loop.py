@@ -71,7 +71,7 @@ class Trainer:
         self.steps_per_epoch = dataset.steps_per_epoch(plan.train_batch_size)
         self.epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
         self.total_steps = max(1, math.floor(self.epochs * self.steps_per_epoch + 1e-6))
-        self._kept_steps = [math.floor(e * self.steps_per_epoch + 1e-6) for e in plan.keep_epochs]
+        self._kept_steps = plan.kept_steps(self.steps_per_epoch)
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
         self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
@@ -246,17 +246,15 @@ class Trainer:
         return max(1, round(self.plan.epochs_per_checkpoint * self.steps_per_epoch))
 
     def _checkpoint_due(self) -> bool:
-        every = self._steps_per_checkpoint()
-        return self.global_step % every == 0 or self.global_step in self._kept_steps
+        due = self.global_step % self._steps_per_checkpoint() == 0
+        return due or self.global_step in self._kept_steps
 
     def _chunk_size(self, end: int) -> int:
-        every = self._steps_per_checkpoint()
-        ahead = [kept - self.global_step for kept in self._kept_steps if kept > self.global_step]
-        until_checkpoint = min(every - self.global_step % every, *ahead, end)
+        now, every = self.global_step, self._steps_per_checkpoint()
+        looks = (end, now + every - now % every, now + self.plan.iterations_per_loop)
+        kept = [step for step in self._kept_steps if step > now]
         by_clock = max(1.0, _SECONDS_PER_CHUNK / self._seconds_per_step)
-        return int(
-            min(end - self.global_step, until_checkpoint, self.plan.iterations_per_loop, by_clock)
-        )
+        return int(min(min(*looks, *kept) - now, by_clock))
 
     def _chunk(self, iterator: Iterator[Any], count: int) -> None:
         self._callbacks.on_train_batch_begin(self.global_step)
