@@ -311,19 +311,10 @@ def presets() -> str:
     return table(("preset", "what", "source", "cost", "expected"), rows)
 
 
-def presets_digits() -> str:
-    """The versions for the digits, from the heads of their files."""
-    rows = ((code(name), head[""], head.get("Note", "")) for name, head in _heads("digits_"))
-    return table(("preset", "what", "note"), rows)
-
-
-def presets_mnist() -> str:
-    """The settings for MNIST, from the heads of their files."""
-    rows = (
-        (code(name), head[""], head["Source"], head["Result"], head.get("Note", ""))
-        for name, head in _heads("mnist_")
-    )
-    return table(("preset", "what", "source", "expected", "note"), rows)
+def presets_of(prefix: str, *keys: str) -> str:
+    """The presets whose names begin so, with parts of the heads of their files."""
+    rows = ((code(n), head[""], *(head.get(k, "") for k in keys)) for n, head in _heads(prefix))
+    return table(("preset", "what", *map(str.lower, keys)), rows)
 
 
 def _heads(prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -365,8 +356,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "layers": layers,
     "presets": presets,
-    "presets-digits": presets_digits,
-    "presets-mnist": presets_mnist,
+    "presets-digits": lambda: presets_of("digits_", "Note"),
+    "presets-mnist": lambda: presets_of("mnist_", "Source", "Result", "Note"),
 }
 
 
