@@ -86,6 +86,44 @@ def count_jax(step: Any, *arguments: Any) -> Counts:
     return _in_hlo(jax.jit(step).lower(*arguments).compile().as_text())
 
 
+_TYPED = re.compile(r"= (\w+)\[[^=]*? (convolution|dot)\(")
+
+
+def types_xla(step: Any, *arguments: Any) -> collections.Counter[tuple[str, str]]:
+    """Counts by what is multiplied, in the HLO as it is handed to XLA.
+
+    On a CPU XLA's own passes turn bfloat16 into float32.
+
+    Args:
+        step: a `tf.function` with `jit_compile=True`. It is not called.
+        arguments: of the step.
+
+    Returns:
+        How often each of ("convolution" or "dot", type of the result) is there.
+    """
+    return _types(step.experimental_get_compiler_ir(*arguments)(stage="hlo"))
+
+
+def types_jax(step: Any, *arguments: Any) -> collections.Counter[tuple[str, str]]:
+    """The same of a JAX function.
+
+    Args:
+        step: a function of arrays. It is not called.
+        arguments: of the step.
+
+    Returns:
+        As `types_xla`.
+    """
+    import jax
+
+    lowered = jax.jit(step).lower(*arguments)
+    return _types(lowered.compiler_ir(dialect="hlo").as_hlo_text())
+
+
+def _types(hlo: str) -> collections.Counter[tuple[str, str]]:
+    return collections.Counter((kind, dtype) for dtype, kind in _TYPED.findall(hlo))
+
+
 def _in_hlo(hlo: str) -> Counts:
     found = collections.Counter(_HLO.findall(hlo))
     library = collections.Counter(name.lower() for name in _HLO_LIBRARY.findall(hlo))

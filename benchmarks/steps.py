@@ -30,7 +30,7 @@ def training_step(model: keras.Model, jit: bool = False, split: bool = False) ->
     def losses(batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         images, labels = batch
         with layers.training_step(global_step, seed=0) as collected:
-            logits = model(images, training=True)
+            logits = tf.cast(model(images, training=True), tf.float32)
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         logged = [tf.add_n([tf.reduce_mean(errors), *model.losses])]  # with weight decay
         if collected.losses:

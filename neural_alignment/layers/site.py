@@ -15,7 +15,7 @@ from neural_alignment import backend, keras_private, ties
 from neural_alignment.alignments import Alignment
 from neural_alignment.backend.contract import Tie
 from neural_alignment.layers.collector import SiteLoss, active_step, is_backpropagation, record
-from neural_alignment.maps import Linear, two_kernels
+from neural_alignment.maps import Linear, Narrow, two_kernels
 
 if TYPE_CHECKING:
     from neural_alignment.layers.aligned import Aligned
@@ -302,8 +302,12 @@ class Site:
         mask: Tensor | None,
         step: Any,
     ) -> Tensor:
-        # In float32 whatever the layer computes in, or in float64 where it computes in that.
-        dtype = "float64" if self.layer.compute_dtype == "float64" else "float32"
+        # In float32 whatever the layer computes in, or in float64 where it computes in that; but
+        # what is multiplied is rounded to bfloat16 where the layer's own operands are. Sums of R
+        # pass float16's largest number, and its gradients fall below its smallest.
+        computed = self.layer.compute_dtype
+        dtype = "float64" if computed == "float64" else "float32"
+        linear = Narrow(self.linear, computed) if computed == "bfloat16" else self.linear
 
         def as_float(x: Tensor) -> Tensor:
             return keras.ops.cast(x, dtype)
@@ -312,7 +316,7 @@ class Site:
         loss = self.alignment(
             as_float(inputs),
             **{name: as_float(kernel) for name, kernel in kernels.items()},
-            linear=self.linear,
+            linear=linear,
             variables={
                 name: as_float(value)
                 if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
@@ -321,7 +325,8 @@ class Site:
             },
             bias=None if bias is None else as_float(bias),
             activation=self.activation,
-            forward_projection=projection if self.layer.compute_dtype == dtype else None,
+            # The same product of the same operands, but in float16.
+            forward_projection=None if computed == "float16" else as_float(projection),
             step=step,
             seed=seed,
             mask=mask,

@@ -7,6 +7,7 @@ from neural_alignment.maps.conv import Conv, ConvTranspose, DepthwiseConv
 from neural_alignment.maps.einsum import Einsum
 from neural_alignment.maps.linear import Linear
 from neural_alignment.maps.matmul import Matmul
+from neural_alignment.maps.narrow import Narrow
 from neural_alignment.maps.operations import conv, matmul, two_kernels
 from neural_alignment.maps.units import Units
 
@@ -17,6 +18,7 @@ __all__ = [
     "Einsum",
     "Linear",
     "Matmul",
+    "Narrow",
     "Units",
     "conv",
     "matmul",

@@ -7,6 +7,7 @@ from typing import Any
 
 from neural_alignment.lazy import keras
 from neural_alignment.maps.linear import Linear, Shape, Tensor
+from neural_alignment.maps.narrow import Narrow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +65,10 @@ class Units(Linear):
         return self.whole.fan_out(self.kernel_shape)
 
     def positions(self, inputs: Tensor, outputs: Tensor, kernel_shape: Shape) -> Any:
-        if type(self.whole).positions is Linear.positions:
+        whole = self.whole.linear if isinstance(self.whole, Narrow) else self.whole
+        if type(whole).positions is Linear.positions:
             return super().positions(inputs, outputs, self.shape)
-        return self.whole.positions(inputs, outputs, self.kernel_shape)
+        return whole.positions(inputs, outputs, self.kernel_shape)
 
     def mask_of_outputs(self, mask: Tensor | None) -> Tensor | None:
         return self.whole.mask_of_outputs(mask)

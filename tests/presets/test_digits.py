@@ -76,3 +76,20 @@ def test_the_benchmark_s_convolutional_net():
     assert (fv["train_epochs"].value, fv["delay_epochs"].value) == (22.0, 2.0)
     assert fv["layers_list"].value is None
     assert fv["learning_rate"].value == 0.01 and fv["grad_clip"].value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits_symmetric", "digits_wm", "digits_activation"])
+def test_bfloat16_ends_where_float32_does(name, tmp_path):
+    """R and the layers in bfloat16: the same accuracy, and the same angles between W and B."""
+    ends = {}
+    for dtype in ("float32", "bfloat16"):
+        keras.backend.clear_session()
+        fv = parse(f"--preset={name}", f"--dtype={dtype}", f"--workdir={tmp_path / dtype}")
+        row = job.train(fv)
+        with open(tmp_path / dtype / "layers.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        angles = [float(r["weight_angle"]) for r in rows if r["epoch"] == rows[-1]["epoch"]]
+        ends[dtype] = row["val_top1"], max(angles)
+    assert ends["bfloat16"][0] == pytest.approx(ends["float32"][0], abs=0.02)
+    assert ends["bfloat16"][1] == pytest.approx(ends["float32"][1], abs=4.0)
