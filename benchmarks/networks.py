@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from neural_alignment import alignments, models
-from neural_alignment.layers import Aligned, aligned_layers
+from neural_alignment.layers import Aligned, DirectFeedback, aligned_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,8 @@ def floor(model: keras.Model, batch: int) -> float:
     """Least multiplications of a training step, over those of backpropagation.
 
     Backpropagation takes three operations a layer: output, dx (not in the first), dW. Product
-    feedback adds `R Q` and `dR = dW Q^T`, matrix products of kernels, whatever the batch.
+    feedback adds `R Q` and `dR = dW Q^T`, matrix products of kernels, whatever the batch; kept as
+    one kernel `dW G` or `x^T (dy G)`, whichever is less. Direct feedback needs no dx.
 
     Args:
         model: with a rule, or none.
@@ -96,11 +97,13 @@ def floor(model: keras.Model, batch: int) -> float:
     """
     layers = aligned_layers(model)
     if not layers:
-        return 1.0
+        direct = any(isinstance(layer, DirectFeedback) for layer in model.layers)
+        sizes = [batch * _multiplications(x) for x in model.layers if hasattr(x, "kernel")]
+        return 2 * sum(sizes) / (3 * sum(sizes) - sizes[0]) if direct else 1.0
     sizes = [batch * _multiplications(layer) for layer in layers]
     backprop = 3 * sum(sizes) - sizes[0]
     extra = sum(
-        size * layer.alignment.extra_operations + _kernel_products(layer)
+        size * layer.alignment.extra_operations + _products(layer, size)
         for layer, size in zip(layers, sizes, strict=True)
     )
     return 1.0 + extra / backprop
@@ -111,6 +114,12 @@ def _multiplications(layer: Aligned) -> int:
     return positions * math.prod(layer.kernel.shape)
 
 
-def _kernel_products(layer: Aligned) -> int:
-    factor = getattr(layer, "backward_kernel_r", None)
-    return 0 if factor is None else 2 * math.prod(factor.shape) * layer.kernel.shape[-1]
+def _products(layer: Aligned, size: int) -> float:
+    """What product feedback adds to a layer whose operations take so many multiplications."""
+    shape = tuple(layer.kernel.shape)
+    if (factor := getattr(layer, "backward_kernel_r", None)) is not None:
+        return 2 * math.prod(factor.shape) * shape[-1]
+    if not hasattr(layer, "backward_kernel_g"):
+        return 0
+    of_the_error = size + size / math.prod(shape) * shape[-1] ** 2
+    return min(math.prod(shape) * shape[-1], of_the_error)

@@ -33,6 +33,7 @@ RULES: dict[str, dict[str, Any] | None] = {
     "kolen_pollack": {"name": "kolen_pollack", "update_forward": True},
     "sign_symmetry_batch": {"name": "sign_symmetry", "magnitude": "batch_random"},
     "sign_symmetry_fixed": {"name": "sign_symmetry", "magnitude": "fixed_random"},
+    "product_composite": {"name": "product", "factored": False},
     "product_orthogonal": {"name": "product", "feedback": "orthogonal"},
     **{f"{name}_noise": {"name": name, "input_distribution": "normal"} for name in _PROJECTING},
 }

@@ -1,14 +1,21 @@
 """Product feedback that keeps R Q and Q^T Q trains as the one that keeps the factors."""
 
+import math
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import networks, steps
 from neural_alignment import alignments, maps, optimizers
 from neural_alignment.layers import Conv2D, Dense, training_step
 from neural_alignment.layers.aligned import aligned_layers
+from neural_alignment.runs.directory import RunDirectoryError
+from neural_alignment.training import job
 from tests.layers.conformance import draw
+from tests.presets.support import parse
 
 STEPS = 100
 SHAPES = {"dense": (6, 5), "conv": (4, 5, 5, 4), "groups": (4, 5, 5, 4)}
@@ -158,6 +165,62 @@ def test_what_is_kept_does_not_grow_with_the_expansion():
             "backward_kernel_rq": ((30, 20), True),
             "backward_kernel_g": ((20, 20), False),
         }
+
+
+def numbers(variables):
+    return sum(math.prod(v.shape) for v in variables)
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet20"])
+def test_what_is_kept_is_at_most_twice_the_forward_kernels(name):
+    """In memory and in a checkpoint; the factors are more than ten times as much."""
+    kept = {}
+    for factored in (True, False):
+        model = networks.NETWORKS[name].build({"name": "product", "factored": factored})
+        of_rule = [v for v in model.variables if v.name.startswith("backward_")]
+        kept[factored] = numbers(of_rule) / numbers(
+            [layer.kernel for layer in aligned_layers(model)]
+        )
+    assert kept[False] <= 2.0, kept
+    assert kept[True] > 10.0, kept
+
+
+def largest(step, *arguments):
+    """The numbers in the largest array of the compiled step."""
+    hlo = step.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
+    shapes = re.findall(r"f32\[([\d,]+)\]", hlo)
+    return max(math.prod(map(int, shape.split(","))) for shape in shapes)
+
+
+def test_the_compiled_step_makes_nothing_larger_than_a_kernel():
+    most = {}
+    for factored in (True, False):
+        rule = alignments.Product(factored=factored)
+        inputs = keras.Input((60,))
+        model = keras.Model(inputs, Dense(10, alignment=rule)(Dense(40, alignment=rule)(inputs)))
+        step = steps.training_step(model, jit=True)
+        most[factored] = largest(step, tf.zeros((4, 60)), tf.zeros((4,), tf.int32))
+    assert most[False] <= 60 * 40
+    assert most[True] >= 10 * 60 * 40
+
+
+@pytest.mark.parametrize("begun", ["true", "false"])
+def test_a_run_is_not_resumed_with_the_other_form(begun, tmp_path):
+    def run(factored):
+        network = ("--model=fc", "--layers_list=4", "--train_batch_size=64", "--max_epochs=0.05")
+        rule = ("--alignment=product", f"--factored={factored}", f"--workdir={tmp_path}/run")
+        return job.train(parse(*network, *rule))
+
+    run(begun)
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    other = {"true": "false", "false": "true"}[begun]
+    with pytest.raises(RunDirectoryError, match=f"was --factored={begun}, now --factored={other}"):
+        run(other)
+    kept = {path for path, _ in before}
+    after = [(path, path.stat().st_mtime_ns) for path in sorted(kept)]
+    assert [one for one in before if one[0].is_file() and one[0].name != "lock"] == [
+        one for one in after if one[0].is_file() and one[0].name != "lock"
+    ]
 
 
 @pytest.mark.parametrize("factored", [True, False])

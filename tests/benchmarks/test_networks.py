@@ -31,3 +31,18 @@ def test_floors_of_products():
     one, many = networks.floor(model, 64), networks.floor(model, 640)
     assert one - 1.0 == pytest.approx(10 * (many - 1.0))
     assert networks.floor(networks.NETWORKS["mlp"].build("feedback"), 64) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("network", "batch", "rule", "expected"),
+    [
+        ("mlp", 64, {"name": "product", "factored": False}, 1.74),
+        ("resnet20", 64, {"name": "product", "factored": False}, 1.001),
+        ("mlp", 64, "direct", 0.83),
+        ("resnet20", 64, "direct", 0.67),
+        ("resnet18", 16, "direct", 0.68),
+    ],
+)
+def test_floors_of_what_is_cheaper(network, batch, rule, expected):
+    model = networks.NETWORKS[network].build(rule)
+    assert networks.floor(model, batch) == pytest.approx(expected, abs=0.005)
