@@ -19,6 +19,12 @@ if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     )
     # A GPU's float32 products keep 10 bits of mantissa by default, and tests compare 20.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+elif os.environ["KERAS_BACKEND"] == "torch":
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+else:  # before JAX is imported, here and in the processes that tests start
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 
 # As in the foreground: a shell's background jobs and nohup's ignore these, and so would the
