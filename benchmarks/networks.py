@@ -46,6 +46,7 @@ class Network:
 
 NETWORKS = {
     "resnet20": Network("resnet20", (32, 32, 3), 10),
+    "lenet5": Network("lenet5", (28, 28, 1), 10),
     "mlp": Network("fc", (784,), 10, {"layers_list": (512, 512), "activation": "relu"}),
     "resnet18": Network("resnet18", (128, 128, 3), 1000),
 }
@@ -65,13 +66,18 @@ def stock_twin(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: the twin has another number of parameters.
     """
-    twin = keras.models.clone_model(model, clone_function=_stock)
+    twin = keras.models.clone_model(model, clone_function=_stock, call_function=_call_stock)
     if twin.count_params() != model.count_params():
         raise ValueError(
             f"Expected a twin of {model.count_params()} parameters. "
             f"Received: {twin.count_params()}. Build the model with alignment=None."
         )
     return twin
+
+
+def _call_stock(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    kwargs.pop("mask", None)  # which Keras's own have no argument for
+    return layer(*args, **kwargs)
 
 
 def _stock(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -109,7 +115,22 @@ def floor(model: keras.Model, batch: int) -> float:
     return 1.0 + extra / backprop
 
 
-def _multiplications(layer: Aligned) -> int:
+def backpropagation(model: keras.Model, batch: int) -> int:
+    """Multiplications of a training step in the convolutions and Dense layers.
+
+    Args:
+        model: of this package's layers or of stock ones.
+        batch: examples of a step.
+
+    Returns:
+        Three operations a layer, two in the first.
+    """
+    kinds = (keras.layers.Dense, keras.layers.Conv2D)
+    sizes = [batch * _multiplications(one) for one in model.layers if isinstance(one, kinds)]
+    return 3 * sum(sizes) - sizes[0]
+
+
+def _multiplications(layer: Aligned | keras.layers.Layer) -> int:
     positions = math.prod(layer.output.shape[1:-1])
     return positions * math.prod(layer.kernel.shape)
 

@@ -34,6 +34,7 @@ def interleave(
     rounds: int,
     calls: int,
     clock: Callable[[], float] = time.perf_counter,
+    first: int = 0,
 ) -> dict[str, list[float]]:
     """Times each contestant once a round, in an order that rotates.
 
@@ -42,13 +43,14 @@ def interleave(
         rounds: measurements of each.
         calls: runs in a measurement.
         clock: seconds.
+        first: number of the first round, where others have been before.
 
     Returns:
         Name to seconds a run, one for every round.
     """
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(rounds):
+    for i in range(first, first + rounds):
         start = i % len(names)
         for name in names[start:] + names[:start]:
             run, began = contestants[name], clock()

@@ -1,0 +1,350 @@
+"""Times whole training steps of every rule on an accelerator, in the minutes that it is there.
+
+    python benchmarks/gpu.py --minutes=5
+    KERAS_BACKEND=jax python benchmarks/gpu.py --minutes=5 --networks=resnet50 --rules=mirror
+    KERAS_BACKEND=tensorflow python benchmarks/gpu.py --modes=graph --modes=xla
+    KERAS_BACKEND=jax python benchmarks/gpu.py --tiny        # a try, on a CPU
+
+A step is forward, backward, weight decay, R and a Nesterov momentum update; the reference is the
+same network of Keras's own layers. All steps of a network are compiled at once, in threads, then
+they take turns; a ratio is taken within a round. The table is written after every round, so that a
+run that is cut short leaves what it has measured; what did not fit, or had no time, has a row with
+the reason. On JAX it needs keras, jax, numpy, h5py and absl, and no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import dataclasses
+import importlib
+import importlib.util
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+
+if TYPE_CHECKING:
+    from benchmarks import contestants, networks
+
+FLAGS = flags.FLAGS
+
+STOCK = "stock"
+# Rules by their names in step_time.py, what says most first: a run may be cut short.
+RULES = (
+    "feedback",
+    "symmetric",
+    "information",
+    "activation",
+    "mirror",
+    "kolen_pollack",
+    "mirror_noise",
+    "product",
+    "sign_symmetry",
+    "sign_symmetry_batch",
+    "information_noise",
+    "activation_noise",
+    "phaseless",
+    "moving_average",
+    "direct",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A network and how it is trained.
+
+    Args:
+        model: a name for `models.get`.
+        input_shape: of one example.
+        classes: number of logits.
+        batch: examples of a step.
+        policy: Keras's dtype policy.
+        steps: of one call, on JAX.
+        share: of the minutes.
+        options: of the builder.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    classes: int
+    batch: int
+    policy: str
+    steps: int
+    share: float
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def tiny(self) -> Work:
+        """The same on few pixels and examples."""
+        shape = (32, 32, 3) if len(self.input_shape) == 3 else (64,)
+        options = {"layers_list": (32,), "activation": "relu"} if self.model == "fc" else {}
+        return dataclasses.replace(
+            self, input_shape=shape, classes=10, batch=2, steps=1, options=options
+        )
+
+    def network(self) -> networks.Network:
+        """What builds it."""
+        from benchmarks import networks
+
+        return networks.Network(self.model, self.input_shape, self.classes, self.options)
+
+
+_MLP = {"layers_list": (512, 512), "activation": "relu"}
+NETWORKS = {
+    "mlp": Work("fc", (784,), 10, 64, "float32", 20, 0.08, _MLP),
+    "resnet50": Work("resnet50", (224, 224, 3), 1000, 128, "mixed_bfloat16", 1, 0.5),
+    "resnet20": Work("resnet20", (32, 32, 3), 10, 128, "float32", 4, 0.17),
+    "resnet18": Work("resnet18", (224, 224, 3), 1000, 128, "mixed_bfloat16", 1, 0.25),
+}
+
+COLUMNS = (
+    "network",
+    "batch",
+    "dtype",
+    "mode",
+    "step",
+    "ms",
+    "ratio",
+    "lower",
+    "upper",
+    "floor",
+    "tflops",
+    "mib",
+    "compile_s",
+    "rounds",
+    "note",
+)
+
+
+class Table:
+    """The rows so far, written whole to a CSV file whenever one changes.
+
+    Args:
+        path: of the file.
+        device: that is measured, and the versions, for its first line.
+    """
+
+    def __init__(self, path: pathlib.Path, device: str) -> None:
+        self.path = path
+        self.device = device
+        self.rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def set(self, network: str, mode: str, step: str, **values: Any) -> None:
+        """Sets columns of a row."""
+        row = self.rows.setdefault((network, mode, step), {"network": network, "mode": mode})
+        row.update(step=step, **values)
+
+    def write(self) -> None:
+        """Writes all rows."""
+        text = self.path.with_suffix(".part")
+        with open(text, "w", newline="") as file:
+            file.write(f"# {self.device}\n")
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows.values())
+        os.replace(text, self.path)
+
+    def markdown(self) -> str:
+        """The rows as a Markdown table."""
+        shown = ("network", "mode", "step", "ms", "ratio", "floor", "tflops", "mib", "note")
+        lines = [self.device, "", f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
+        lines += [
+            f"| {' | '.join(str(row.get(key, '')) for key in shown)} |"
+            for row in self.rows.values()
+        ]
+        return "\n".join(lines)
+
+
+class Clock:
+    """What is left of the minutes.
+
+    Args:
+        seconds: in all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left."""
+        return self._end - time.monotonic()
+
+
+def measure(name: str, work: Work, mode: str, seconds: float, table: Table) -> None:
+    """Builds, compiles and times the steps of one network.
+
+    Args:
+        name: of the network.
+        work: the network.
+        mode: how a step is compiled.
+        seconds: to take.
+        table: to write to.
+    """
+    import keras
+
+    from benchmarks import contestants
+
+    clock = Clock(seconds)
+    keras.config.set_dtype_policy(work.policy)
+    backend = contestants.of_backend(mode)
+    ready: dict[str, contestants.Contestant] = {}
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.threads) as pool:
+        pending = {}
+        for step in (STOCK, *FLAGS.rules):
+            table.set(name, mode, step, batch=work.batch, dtype=work.policy)
+            # The last third is for measuring, and the first step is what all are compared with.
+            if clock.left() < (seconds / 3 if pending else 0.0):
+                table.set(name, mode, step, note="not built: out of time")
+                continue
+            try:
+                made = _build(work, step, table, name, mode)
+                pending[pool.submit(_timed, backend, made, work)] = step
+            except Exception as error:  # of any rule or library: the others are measured
+                table.set(name, mode, step, note=_line("not built", error))
+            table.write()
+        concurrent.futures.wait(pending, timeout=max(clock.left() - seconds / 3, 0.0))
+        for future, step in pending.items():
+            if future.cancel():
+                table.set(name, mode, step, note="not compiled: out of time")
+                continue
+            try:  # waits for one that has begun, as it cannot be stopped
+                ready[step] = future.result()
+                table.set(name, mode, step, compile_s=f"{ready[step].compile_seconds:.1f}")
+                table.set(name, mode, step, mib=_rounded(ready[step].mebibytes))
+            except Exception as error:
+                table.set(name, mode, step, note=_line("not compiled", error))
+            table.write()
+    _race(name, mode, ready, clock, table)
+    keras.backend.clear_session()
+
+
+def _build(work: Work, step: str, table: Table, name: str, mode: str) -> Any:
+    """The model of a step; its floor and multiplications go to the table."""
+    from benchmarks import contestants, networks, step_time
+
+    network = work.network()
+    config = None if step == STOCK else step_time.RULES[step]
+    with contestants.building():
+        model = network.build(config)
+        floor = networks.floor(model, work.batch)
+        table.set(name, mode, step, floor=f"{floor:.2f}")
+        if step == STOCK:
+            model = networks.stock_twin(model)
+    return model, floor * networks.backpropagation(model, work.batch)
+
+
+def _timed(backend: Callable[..., Any], made: Any, work: Work) -> contestants.Contestant:
+    model, multiplications = made
+    contestant = backend(model, work)
+    contestant.multiplications = multiplications
+    return contestant
+
+
+def _race(
+    name: str,
+    mode: str,
+    ready: dict[str, contestants.Contestant],
+    clock: Clock,
+    table: Table,
+) -> None:
+    """Rounds in which every step has a turn, until the time is over."""
+    from benchmarks import timing
+
+    warm = {}
+    for step in sorted(ready, key=lambda one: one != STOCK):
+        try:
+            warm[step] = ready[step]
+            warm[step].warm_up()
+        except Exception as error:  # out of memory, say
+            del warm[step]
+            table.set(name, mode, step, note=_line("not run", error))
+    if STOCK not in warm:
+        for step in warm:
+            table.set(name, mode, step, note="not compared: stock layers did not run")
+        table.write()
+        return
+    seconds: dict[str, list[float]] = {step: [] for step in warm}
+    while len(seconds[STOCK]) < FLAGS.rounds and (clock.left() > 0 or not seconds[STOCK]):
+        runs = {step: contestant.run for step, contestant in warm.items()}
+        for step, times in timing.interleave(runs, 1, 1, first=len(seconds[STOCK])).items():
+            seconds[step] += times
+        ratios = timing.ratios(seconds, STOCK)
+        for step, times in seconds.items():
+            median = timing.Quartiles.of(times).median / warm[step].steps
+            ratio, tflops = ratios[step], 2e-12 * warm[step].multiplications / median
+            table.set(name, mode, step, ms=f"{1e3 * median:.3f}", tflops=f"{tflops:.3g}")
+            table.set(name, mode, step, ratio=f"{ratio.median:.3f}", rounds=len(times))
+            table.set(name, mode, step, lower=f"{ratio.lower:.3f}", upper=f"{ratio.upper:.3f}")
+            table.set(name, mode, step, mib=_rounded(warm[step].mebibytes))
+        table.write()
+
+
+def _rounded(mebibytes: float | None) -> str:
+    return "" if mebibytes is None else f"{mebibytes:.0f}"
+
+
+def _line(what: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    reason = "does not fit: " if "RESOURCE_EXHAUSTED" in text or "OOM" in text else ""
+    return f"{what}: {reason}{type(error).__name__}: {text[:200]}"
+
+
+def _backend() -> str:
+    """Keras's back end: the one asked for, or the one that is installed."""
+    asked = os.environ.get("KERAS_BACKEND")
+    has_tensorflow = importlib.util.find_spec("tensorflow") is not None
+    return asked or ("tensorflow" if has_tensorflow else "jax")
+
+
+def main(argv: list[str]) -> None:
+    """Measures, network by network, and prints the table."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+    backend = _backend()
+    modes = FLAGS.modes or (["xla"] if backend == "jax" else ["graph", "xla"])
+    if backend not in ("jax", "tensorflow") or (backend == "jax" and modes != ["xla"]):
+        raise app.UsageError(
+            "Expected KERAS_BACKEND=tensorflow, or jax with --modes=xla. "
+            f"Received: KERAS_BACKEND={backend}, --modes={','.join(modes)}"
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    clock = Clock(60.0 * FLAGS.minutes)
+    from benchmarks import contestants
+
+    path = pathlib.Path(FLAGS.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = Table(path, contestants.device())
+    shares = [NETWORKS[name].share for name in FLAGS.networks]
+    for i, name in enumerate(FLAGS.networks):
+        work = NETWORKS[name].tiny() if FLAGS.tiny else NETWORKS[name]
+        work = dataclasses.replace(work, batch=FLAGS.batch or work.batch)
+        seconds = max(clock.left(), 0.0) * shares[i] / sum(shares[i:]) / len(modes)
+        for mode in modes:
+            measure(name, work, mode, seconds, table)
+    print(table.markdown())
+
+
+def _define_flags() -> None:
+    from benchmarks import step_time
+
+    flags.DEFINE_float("minutes", 5.0, "to take, about", lower_bound=0.0)
+    flags.DEFINE_multi_enum("networks", list(NETWORKS), list(NETWORKS), "to train, in this order")
+    flags.DEFINE_multi_enum(
+        "rules", list(RULES), list(step_time.RULES), "beside stock, in this order"
+    )
+    flags.DEFINE_multi_enum("modes", None, ["graph", "xla"], "TensorFlow's; default: both")
+    flags.DEFINE_integer("batch", None, "examples of a step; default: by network", lower_bound=1)
+    flags.DEFINE_integer("rounds", 15, "at most, of measurements", lower_bound=1)
+    flags.DEFINE_integer("threads", 8, "that compile", lower_bound=1)
+    flags.DEFINE_bool("tiny", False, "few pixels and examples: a try on a CPU")
+    flags.DEFINE_string("output", "gpu.csv", "table of all rows, written after every round")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    _define_flags()
+    app.run(main)
