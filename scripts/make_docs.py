@@ -296,7 +296,7 @@ def figures() -> str:
 
     rows = []
     for name, kind in registry.KINDS.items():
-        given = {"runs": " RUNS", "search": " SEARCH", "nothing": ""}[kind.of]
+        given = {registry.RUNS: " RUNS", registry.SEARCH: " SEARCH"}.get(kind.of, "")
         command = f"`neural-alignment figures{given} --figure={name}`"
         rows.append((kind.source, kind.about, kind.needs or "nothing", command))
     return table(("published as", "shows", "needs", "command"), rows)

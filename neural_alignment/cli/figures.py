@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from neural_alignment import config
 from neural_alignment.cli import environment
@@ -19,9 +20,10 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.figures.assembly import AssemblyError
 from neural_alignment.figures.material import Choices, NotDrawn
 from neural_alignment.figures.reader import RunReadError
-from neural_alignment.figures.registry import FORMATS, KINDS, NOTHING
+from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 from neural_alignment.messages import of_system
 
 
@@ -48,6 +50,13 @@ class Drawing:
         (), "layers of a figure that shows a few (scatter), as layers.csv names them", main=True
     )
     epochs: tuple[float, ...] = option((), "epochs of its checkpoints", low=0, main=True)
+    assembly: PathText | None = option(
+        None, "responses of neurons, HDF5 or netCDF-4 (predictivity)", main=True
+    )
+    features: PathText | None = option(
+        None, "a network's features for the same images, .npz or HDF5, an array a layer", main=True
+    )
+    components: int = option(25, "of the partial least squares (predictivity)", low=1)
     listed: bool = option(False, "list the figures and what each needs", flag="list", main=True)
 
 
@@ -79,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(error, USAGE)
         except OSError as error:
             return _say(of_system(error), FAILED)
-        except (NotDrawn, RunReadError, RuntimeError) as error:
+        except (AssemblyError, NotDrawn, RunReadError, RuntimeError) as error:
             return _say(error, FAILED)
 
 
@@ -92,8 +101,8 @@ def _main(argv: Sequence[str]) -> int:
     if drawing.listed:
         _show_kinds()
         return DONE
-    of_nothing = drawing.figures and all(KINDS[name].of == NOTHING for name in drawing.figures)
-    if not folders and not of_nothing:
+    of_folders = [name for name in drawing.figures if KINDS[name].of in (RUNS, SEARCH)]
+    if not folders and (of_folders or not drawing.figures):
         raise UsageError(
             "expected run directories, or --figure=NAME of one that needs none. Received: none. "
             "--list lists the figures"
@@ -103,8 +112,6 @@ def _main(argv: Sequence[str]) -> int:
 
 def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
     environment.require("figures", "rich", "matplotlib")
-    if "scatter" in drawing.figures or not drawing.figures:  # the one that reads checkpoints
-        environment.prepare("figures")
     from rich.console import Console
 
     from neural_alignment.figures import draw
@@ -113,12 +120,22 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
         paths = [expand_path(folder) for folder in folders]
     except ValueError as error:
         raise UsageError(f"RUN: {error}") from error
+    if not drawing.figures or "scatter" in drawing.figures:
+        if any(next(Path(path).rglob("step-*.json"), None) for path in paths):
+            environment.prepare("figures")  # TensorFlow reads the checkpoints
+            environment.import_tensorflow()
     written = draw(
         paths,
         drawing.outdir,
         drawing.figures,
         drawing.formats,
-        Choices(drawing.layers, drawing.epochs),
+        Choices(
+            drawing.layers,
+            drawing.epochs,
+            drawing.assembly,
+            drawing.features,
+            drawing.components,
+        ),
     )
     console = Console()
     for path in written.files:

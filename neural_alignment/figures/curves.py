@@ -18,13 +18,12 @@ _MEASURES = (
     ("val_top1", "top-1 on validation (%)", 100.0),
     ("loss", "loss in training", 1.0),
     ("val_loss", "loss on validation", 1.0),
-    ("alignment_loss", "R in training", 1.0),
 )
 _WIDE = 20.0  # a span that a linear axis does not show
 
 
 def draw(material: Material) -> Drawn:
-    """Every measure of metrics.csv against epochs: a line a group, a band of ± 1 sd over seeds.
+    """Accuracy and losses against epochs: a line a group, a band of ± 1 sd over seeds.
 
     Args:
         material: runs.
@@ -33,10 +32,9 @@ def draw(material: Material) -> Drawn:
         The figure, and mean, sd and number of runs of each measure, group and epoch.
     """
     groups = grouped(material.runs)
-    measures = [one for one in _MEASURES if _differs(groups, one[0])]
-    figure, axes = style.panels(len(measures))
+    figure, axes = style.panels(len(_MEASURES))
     table: list[Row] = []
-    for panel, (measure, label, factor) in zip(axes, measures, strict=True):
+    for panel, (measure, label, factor) in zip(axes, _MEASURES, strict=True):
         for index, group in enumerate(groups):
             points = over_epochs([run.metrics for run in group.runs], measure, factor)
             line(panel, points, index, _with_seeds(group) if panel is axes[0] else None)
@@ -47,17 +45,11 @@ def draw(material: Material) -> Drawn:
         style.whole_epochs(panel)
         panel.set_ylabel(label)
         means = [row["mean"] for row in table if row["measure"] == measure]
-        if measure.endswith("loss") and 0.0 < _WIDE * min(means) < max(means):
+        if measure != "val_top1" and 0.0 < _WIDE * min(means) < max(means):
             panel.set_yscale("log")
     style.legend_above(figure)
     material.notes += _uneven(groups)
     return Drawn(figure, table)
-
-
-def _differs(groups: Sequence[Group], measure: str) -> bool:
-    """Whether a measure is there, and other than 0 in any run (R is 0 where a rule has none)."""
-    rows = (row for group in groups for run in group.runs for row in run.metrics)
-    return any(row.get(measure, 0.0) != 0.0 for row in rows)
 
 
 def _with_seeds(group: Group) -> str:

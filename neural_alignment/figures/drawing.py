@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from neural_alignment import atomic, extras
 from neural_alignment.figures.material import Choices, Drawn, Material, NotDrawn
 from neural_alignment.figures.reader import Found, read
-from neural_alignment.figures.registry import FORMATS, KINDS, NOTHING, RUNS, SEARCH
+from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def _fitting(found: Found) -> list[str]:
     """The figures that are made of what is there."""
-    there = {RUNS: bool(found.runs), SEARCH: bool(found.searches), NOTHING: False}
-    return [name for name, kind in KINDS.items() if there[kind.of]]
+    there = {RUNS: bool(found.runs), SEARCH: bool(found.searches)}
+    return [name for name, kind in KINDS.items() if there.get(kind.of)]
 
 
 def _drawn(

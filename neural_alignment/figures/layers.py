@@ -134,6 +134,7 @@ def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:
 
 
 def _groups(material: Material, measure: str) -> list[Group]:
+    material.leave_out_backprop()
     runs = material.having(lambda run: run.measures(measure), _WORDS[measure], _REMEDIES[measure])
     return grouped(runs)
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neural_alignment.figures.reader import Run
+from neural_alignment.figures.reader import BACKPROP, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,10 +40,16 @@ class Choices:
     Args:
         layers: names of layers, where a figure shows a few; () leaves it to the figure.
         epochs: epochs of checkpoints; () leaves it to the figure.
+        assembly: file of responses of neurons.
+        features: file of a network's features, for the same images.
+        components: of the partial least squares.
     """
 
     layers: Sequence[str] = ()
     epochs: Sequence[float] = ()
+    assembly: str | None = None
+    features: str | None = None
+    components: int = 25
 
 
 @dataclasses.dataclass
@@ -61,6 +67,10 @@ class Material:
     searches: Sequence[pathlib.Path] = ()
     choices: Choices = dataclasses.field(default_factory=Choices)
     notes: list[str] = dataclasses.field(default_factory=list)
+
+    def leave_out_backprop(self) -> None:
+        """Keeps the runs that have a rule, if any has: backpropagation's errors are exact."""
+        self.runs = [run for run in self.runs if run.rule != BACKPROP] or self.runs
 
     def having(self, test: Callable[[Run], bool], what: str, remedy: str) -> list[Run]:
         """The runs that have something; the others are named in the notes.

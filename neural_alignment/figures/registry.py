@@ -7,7 +7,7 @@ import importlib
 
 from neural_alignment.figures.material import Drawn, Material
 
-RUNS, SEARCH, NOTHING = "runs", "search", "nothing"
+RUNS, SEARCH, FILES, NOTHING = "runs", "search", "files", "nothing"
 FORMATS = ("png", "pdf", "svg")
 
 
@@ -18,7 +18,7 @@ class Kind:
     Args:
         about: what it shows, in a line.
         source: where it is published.
-        of: what it is drawn from: `RUNS`, `SEARCH` or `NOTHING`.
+        of: what it is drawn from: `RUNS`, `SEARCH`, `FILES` that flags name, or `NOTHING`.
         needs: what that has to have kept, in words.
         module: of the package `neural_alignment.figures`.
         function: of the module; it takes a `Material` and gives a `Drawn`.
@@ -124,6 +124,13 @@ KINDS: dict[str, Kind] = {
         of=SEARCH,
         needs="a search over a space with choices",
         module="importance",
+    ),
+    "predictivity": Kind(
+        about="how well each layer's features predict neurons, raw and by their reliability",
+        source="[K] app. B.5",
+        of=FILES,
+        needs="`--assembly=FILE --features=FILE`",
+        module="predictivity_figure",
     ),
     "gradient_flow": Kind(
         about="gradient flow of the alignment losses in one dimension; the mirror's blow-up",

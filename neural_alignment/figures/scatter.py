@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from neural_alignment.config.flags import Rule, define_flags
 from neural_alignment.config.flags import read as read_settings
 from neural_alignment.figures import style
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
-from neural_alignment.figures.reader import Run
+from neural_alignment.figures.reader import Run, grouped
 
 _MOST_POINTS = 4000
 _MOST_COLUMNS = 4
-_MOST_LAYERS = 3
+_MOST_GROUPS = 5
 _REMEDY = (
     "Train with a rule that has a kernel B, and with --keep_epochs=0,2 to keep the checkpoints of "
     "those epochs beside the newest."
@@ -25,63 +25,57 @@ _REMEDY = (
 
 
 def draw(material: Material) -> Drawn:
-    """B against W of some layers (down) at some epochs (across), for the first run that has both.
+    """B against W at some epochs: of some layers of a run, or of one layer of several runs.
 
     Of a large kernel some elements are drawn, evenly spread; angle and correlation are of all.
 
     Args:
-        material: runs with checkpoints; `choices.layers` and `choices.epochs` say which layers and
-            which checkpoints, by default the first, middle and last layer at four checkpoints.
+        material: runs with checkpoints, of which each group's first seed is drawn;
+            `choices.layers` and `choices.epochs` say which layers and which checkpoints, by default
+            the first, middle and last layer (of several groups the middle one) at four checkpoints.
 
     Returns:
-        The figure, and the elements drawn: `layer`, `epoch`, `W`, `B`.
+        The figure, and the elements drawn: `group`, `layer`, `epoch`, `W`, `B`.
 
     Raises:
         NotDrawn: no run has both kernels in a checkpoint, or not those that were asked for.
     """
+    material.leave_out_backprop()
     runs = material.having(
-        lambda run: bool(run.layers) and bool(run.checkpoints()),
-        "checkpoints with W and B",
-        _REMEDY,
+        lambda run: bool(run.layers and run.checkpoints()), "checkpoints with W and B", _REMEDY
     )
-    run = runs[0]
-    if len(runs) > 1:
-        material.notes.append(f"scatter: of {run.folder}, the first of {len(runs)} runs")
-    layers = _layers(run, material.choices.layers)
-    steps = _steps(run, material.choices.epochs)
-    rule = _rule(run)
+    groups = grouped(runs)
+    if len(groups) > _MOST_GROUPS:
+        material.notes.append(f"scatter: the first {_MOST_GROUPS} of {len(groups)} groups")
+        groups = groups[:_MOST_GROUPS]
+    shown = [
+        (group, layer)
+        for group in groups
+        for layer in _layers(group.runs[0], material.choices.layers, 3 if len(groups) == 1 else 1)
+    ]
+    epochs = _epochs([group.runs[0] for group in groups], material.choices.epochs)
     figure = style.Figure(
-        figsize=(2.3 * len(steps) + 0.5, 2.3 * len(layers) + 0.3), layout="constrained"
+        figsize=(2.3 * len(epochs) + 0.5, 2.2 * len(shown) + 0.2), layout="constrained"
     )
-    grid = figure.subplots(len(layers), len(steps), squeeze=False)
+    grid = figure.subplots(len(shown), len(epochs), squeeze=False)
     table: list[Row] = []
-    for column, (epoch, step) in enumerate(steps.items()):
-        kernels = _kernels(run, step, layers, rule)
-        for row, layer in enumerate(layers):
-            panel = grid[row, column]
-            w, b = (kernel.ravel() for kernel in kernels[layer])
+    for row, (group, layer) in zip(grid, shown, strict=True):
+        run = group.runs[0]
+        rule = _rule(run)
+        for panel, epoch in zip(row, epochs, strict=True):
+            w, b = _kernels(run, _step(run, epoch), layer, rule)
             drawn = np.linspace(0, len(w) - 1, min(len(w), _MOST_POINTS)).astype(int)
-            panel.scatter(
-                w[drawn], b[drawn], s=3, color=style.COLOURS[0], alpha=0.35, linewidths=0,
-                rasterized=True,
-            )  # fmt: skip
-            panel.text(
-                0.03, 0.97, _numbers(w, b), transform=panel.transAxes, va="top", fontsize=7,
-                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
-            )  # fmt: skip
             table += [
-                {"layer": layer, "epoch": epoch, "W": x, "B": y}
+                {"group": group.label, "layer": layer, "epoch": epoch, "W": x, "B": y}
                 for x, y in zip(w[drawn].tolist(), b[drawn].tolist(), strict=True)
             ]
-            if row == 0:
-                panel.set_title(f"epoch {epoch:g}")
-            if row == len(layers) - 1:
+            look = {"s": 3, "color": style.COLOURS[0], "alpha": 0.35, "linewidths": 0}
+            panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
+            panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
+            if row is grid[-1]:
                 panel.set_xlabel("W")
-            if column == 0:
-                panel.set_ylabel(f"{layer}\nB")
-    for row in grid:
+        row[0].set_ylabel(f"{style.shorten(group.label, 30)}\n{style.shorten(layer, 30)}\nB")
         _same_limits(row)
-    figure.suptitle(style.shorten(f"{run.rule}, {run.folder.name}", 60), fontsize=9)
     return Drawn(figure, table)
 
 
@@ -102,34 +96,46 @@ def _same_limits(row: Sequence[Any]) -> None:
             getattr(panel, f"set_{which}")(-most, most)
 
 
-def _layers(run: Run, wanted: Sequence[str]) -> list[str]:
+def _layers(run: Run, wanted: Sequence[str], most: int) -> list[str]:
     names = list(run.layers)
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise NotDrawn(
             f"Expected layers of {run.folder}: {', '.join(names)}. Received: {unknown[0]!r}"
         )
-    if wanted or len(names) <= _MOST_LAYERS:
-        return list(wanted) or names
-    return [names[0], names[len(names) // 2], names[-1]]
-
-
-def _steps(run: Run, wanted: Sequence[float]) -> dict[float, int]:
-    kept = run.checkpoints()
-    by_epoch = {round(epoch, 6): step for epoch, step in kept.items()}
-    missing = [epoch for epoch in wanted if round(epoch, 6) not in by_epoch]
-    if missing:
-        raise NotDrawn(
-            f"Expected epochs that {run.folder} kept a checkpoint of: "
-            f"{', '.join(f'{epoch:g}' for epoch in by_epoch)}. Received: {missing[0]:g}. "
-            f"Train with --keep_epochs={','.join(f'{epoch:g}' for epoch in wanted)}"
-        )
     if wanted:
-        return {epoch: by_epoch[round(epoch, 6)] for epoch in wanted}
-    epochs = list(by_epoch)
-    count = min(_MOST_COLUMNS, len(epochs))
-    chosen = [epochs[round(i * (len(epochs) - 1) / max(count - 1, 1))] for i in range(count)]
-    return {epoch: by_epoch[epoch] for epoch in dict.fromkeys(chosen)}
+        return list(wanted)
+    middle = names[len(names) // 2]
+    return [middle] if most == 1 else list(dict.fromkeys([names[0], middle, names[-1]]))
+
+
+def _step(run: Run, epoch: float) -> int:
+    """The step of an epoch; one that ends within a step is that step's, as --keep_epochs has it."""
+    return math.floor(epoch * run.steps_per_epoch + 1e-6)
+
+
+def _epochs(runs: Sequence[Run], wanted: Sequence[float]) -> list[float]:
+    """The epochs to draw: those asked for, or some that every run has a checkpoint of."""
+    for run in runs:
+        kept = run.checkpoints()
+        missing = [epoch for epoch in wanted if _step(run, epoch) not in kept.values()]
+        if missing:
+            raise NotDrawn(
+                f"Expected epochs that {run.folder} kept a checkpoint of: "
+                f"{', '.join(f'{epoch:g}' for epoch in kept)}. Received: {missing[0]:g}. "
+                f"Train with --keep_epochs={','.join(f'{epoch:g}' for epoch in wanted)}"
+            )
+    if wanted:
+        return list(wanted)
+    common = [e for e in runs[0].checkpoints() if all(e in run.checkpoints() for run in runs)]
+    if not common:
+        raise NotDrawn(
+            "Expected an epoch that all runs kept a checkpoint of. Received: none. Train them with "
+            "--keep_epochs=0,2"
+        )
+    count = min(_MOST_COLUMNS, len(common))
+    places = [round(i * (len(common) - 1) / max(count - 1, 1)) for i in range(count)]
+    return [common[place] for place in dict.fromkeys(places)]
 
 
 def _rule(run: Run) -> Rule:
@@ -145,32 +151,26 @@ def _rule(run: Run) -> Rule:
     return read_settings(fv).rule
 
 
-def _kernels(
-    run: Run, step: int, layers: Sequence[str], rule: Rule
-) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-    """W and B of layers in a checkpoint; B as the rule makes it from what is kept."""
+def _kernels(run: Run, step: int, layer: str, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    """W and B of a layer in a checkpoint, flat; B as the rule makes it from what is kept."""
     import keras
 
     from neural_alignment.runs import checkpoints
 
-    made = rule.make(**rule.biases())
-    tensors = checkpoints.read(checkpoints.find(str(run.folder), step), within="model/")
-    found = {}
-    for layer in layers:
-        head = f"model/{layer}/"
-        weights = {n.removeprefix(head): x for n, x in tensors.items() if n.startswith(head)}
-        if "kernel" not in weights:
-            raise NotDrawn(
-                f"Expected a kernel of {layer} in the checkpoint of step {step} of {run.folder}. "
-                f"Received: {', '.join(sorted(weights)) or 'nothing of that layer'}"
-            )
-        w = keras.ops.convert_to_tensor(weights["kernel"])
-        variables = {
-            name: keras.ops.convert_to_tensor(x)
-            for name, x in weights.items()
-            if name.startswith("backward_")
-        }
-        seed = keras.ops.convert_to_tensor([int(run.seed), step], "int32")  # of rules that draw B
-        b = made.backward_kernel(w, variables, seed)
-        found[layer] = weights["kernel"], keras.ops.convert_to_numpy(b)
-    return found
+    head = f"model/{layer}/"
+    tensors = checkpoints.read(checkpoints.find(str(run.folder), step), within=head)
+    weights = {name.removeprefix(head): values for name, values in tensors.items()}
+    if "kernel" not in weights:
+        raise NotDrawn(
+            f"Expected a kernel of {layer} in the checkpoint of step {step} of {run.folder}. "
+            f"Received: {', '.join(sorted(weights)) or 'nothing of that layer'}"
+        )
+    variables = {
+        name: keras.ops.convert_to_tensor(values)
+        for name, values in weights.items()
+        if name.startswith("backward_")
+    }
+    w = keras.ops.convert_to_tensor(weights["kernel"])
+    seed = keras.ops.convert_to_tensor([int(run.seed), step], "int32")  # of rules that draw B
+    b = rule.make(**rule.biases()).backward_kernel(w, variables, seed)
+    return weights["kernel"].ravel(), keras.ops.convert_to_numpy(b).ravel()

@@ -1,0 +1,237 @@
+"""Neural predictivity on responses made from a known layer."""
+
+import numpy as np
+import pytest
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("sklearn")
+
+from neural_alignment.cli import figures as command  # noqa: E402
+from neural_alignment.figures.assembly import (  # noqa: E402
+    Assembly,
+    AssemblyError,
+    read_assembly,
+    read_features,
+)
+from neural_alignment.figures.predictivity import (  # noqa: E402
+    best,
+    correlation,
+    divide,
+    median,
+    predictivity,
+    split_half_reliability,
+)
+from tests.figures.made_runs import read_table  # noqa: E402
+
+IMAGES, SITES, REPEATS, CATEGORIES = 160, 24, 8, 8
+STARTS = np.arange(-20.0, 250.0, 10.0)
+LABELS = np.repeat(np.arange(CATEGORIES), IMAGES // CATEGORIES)
+
+
+def network(seed=0):
+    """Three layers, each a random nonlinear function of the one before."""
+    generator = np.random.default_rng(seed)
+    layers, x = {}, generator.standard_normal((IMAGES, 8))
+    for name in ("early", "middle", "late"):
+        x = np.tanh(x @ generator.standard_normal((8, 8)))
+        layers[name] = x
+    return layers
+
+
+def recorded(layer="middle", noise=0.5, seed=1):
+    """Responses [images, repeats, sites] of unit variance from a layer, plus noise a trial."""
+    generator = np.random.default_rng(seed)
+    signal = network()[layer] @ generator.standard_normal((8, SITES))
+    signal = (signal - signal.mean(axis=0)) / signal.std(axis=0)
+    trials = generator.standard_normal((IMAGES, REPEATS, SITES))
+    return Assembly(signal[:, None] + noise * trials, LABELS, [f"site{i}" for i in range(SITES)])
+
+
+def reliability_of(noise):
+    return 1.0 / (1.0 + noise**2 / REPEATS)
+
+
+@pytest.mark.parametrize("layer", ["early", "middle", "late"])
+def test_the_layer_that_the_responses_were_made_from_wins(layer):
+    scores, notes = predictivity(network(), recorded(layer))
+    assert best(scores).layer == layer and notes == []
+    raw = {one.layer: median(one.raw) for one in scores}
+    assert raw[layer] > 0.97 > 0.95 > max(r for name, r in raw.items() if name != layer)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.5, 3.0])
+def test_the_score_falls_with_noise_as_theory_says(noise):
+    """raw = sqrt(reliability) of a noise-free model, reliability = 1 / (1 + noise^2 / repeats)."""
+    (one,), _ = predictivity({"middle": network()["middle"]}, recorded(noise=noise), splits=4)
+    expected = reliability_of(noise)
+    assert median(one.reliability) == pytest.approx(expected, abs=0.04)
+    assert median(one.raw) == pytest.approx(expected**0.5, abs=0.05)
+    assert median(one.ceiling) == pytest.approx(expected**0.5, abs=0.03)
+    assert median(one.corrected) == pytest.approx(expected**-0.5, abs=0.12)
+    assert one.corrected == pytest.approx(one.raw / one.reliability)
+
+
+def test_permuted_responses_score_nothing():
+    made = recorded()
+    order = np.random.default_rng(5).permutation(IMAGES)
+    permuted = Assembly(made.responses[order], LABELS, made.sites)
+    scores, _ = predictivity(network(), permuted, splits=4)
+    assert all(abs(median(one.raw)) < 0.12 for one in scores)
+
+
+def test_missing_trials_and_constant_sites_are_handled_and_said():
+    made = recorded(noise=0.3)
+    responses = made.responses.copy()
+    responses[3, 2, 0] = np.nan  # a trial
+    responses[:10, :, 1] = np.nan  # ten images of one site
+    responses[:, :, 2] = 4.0  # a site that never changes
+    responses[:, :, 3] = np.nan  # nothing
+    (one, *_), notes = predictivity(network(), Assembly(responses, LABELS, made.sites))
+    assert np.isnan(one.raw[2:4]).all() and np.isfinite(np.delete(one.raw, [2, 3])).all()
+    said = "; ".join(notes)
+    assert "sites site2, site3: constant, or too few images; no score" in said
+    assert f"{1 + 10 * REPEATS + IMAGES * REPEATS} trials" in said and "2 sites lack images" in said
+    whole, _ = predictivity(network(), made)
+    assert one.raw[4:] == pytest.approx(whole[0].raw[4:])
+    assert one.raw[0] == pytest.approx(whole[0].raw[0], abs=0.02)
+
+
+def test_one_repeat_has_no_reliability():
+    made = recorded()
+    single = Assembly(made.responses[:, :1], LABELS, made.sites)
+    scores, notes = predictivity(network(), single)
+    assert np.isnan(scores[0].corrected).all() and np.isfinite(scores[0].raw).all()
+    assert any("one repeat" in note for note in notes)
+
+
+def test_images_are_divided_within_each_category():
+    trained, tested = divide(LABELS, np.random.default_rng(0))
+    assert sorted([*trained, *tested]) == list(range(IMAGES))
+    assert np.bincount(LABELS[trained]).tolist() == [15] * CATEGORIES
+    assert np.bincount(LABELS[tested]).tolist() == [5] * CATEGORIES
+    few = divide(np.array(["a", "a", "b", "b", "b"]), np.random.default_rng(0))
+    assert [len(part) for part in few] == [3, 2]
+
+
+def test_correlation_and_reliability_are_exact_where_they_are_known():
+    a = np.array([[1.0, 5.0, 1.0], [2.0, 5.0, 2.0], [4.0, 5.0, np.nan], [3.0, 5.0, 3.0]])
+    b = np.array([[2.0, 1.0, -1.0], [4.0, 2.0, -2.0], [8.0, 3.0, 0.0], [6.0, 1.0, -3.0]])
+    found = correlation(a, b)
+    assert found[0] == pytest.approx(1.0) and found[2] == pytest.approx(-1.0)
+    assert np.isnan(found[1])
+    same = np.repeat(np.arange(6.0)[:, None, None], 4, axis=1)
+    assert split_half_reliability(same, np.random.default_rng(0)) == pytest.approx([1.0])
+
+
+def write(path, made, order="irbs", names=None, **others):
+    """An HDF5 file with bins: the response grows over the window, a blank lies under all."""
+    shape = np.where((STARTS >= 70) & (STARTS < 170), 1.0 + 0.1 * np.sin(STARTS), 50.0)
+    scale = shape[(STARTS >= 70) & (STARTS < 170)].mean()
+    values = made.responses[:, :, None] * shape[:, None] / scale + 3.0
+    parts = {
+        "responses": values.transpose(["irbs".index(axis) for axis in order]),
+        "bin_start": STARTS,
+        "category": np.array([f"c{label}" for label in LABELS], "S"),
+        "site": np.array(made.sites, "S"),
+        "blank": np.full((4, len(STARTS), SITES), 3.0),
+    } | others
+    with h5py.File(path, "w") as file:
+        for name, value in parts.items():
+            if value is not None:
+                file[name] = value
+        for dimension, name in zip(file["responses"].dims, names or (), strict=names is not None):
+            dimension.label = name
+    return path
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("irbs", None),
+        ("irbs", ("image", "repeat", "bin", "site")),
+        ("sbir", ("neuroid", "time_bin", "presentation", "repetition")),
+    ],
+)
+def test_an_assembly_is_read(tmp_path, order, names):
+    made = recorded()
+    read = read_assembly(write(tmp_path / "a.h5", made, order, names))
+    assert read.responses == pytest.approx(made.responses)
+    assert list(read.sites) == made.sites and read.notes == []
+    assert read.categories[-1] == "c7"
+
+
+def test_dimensions_are_named_by_scales_as_netcdf_does(tmp_path):
+    path = write(tmp_path / "a.nc", recorded(), "sirb")
+    with h5py.File(path, "a") as file:
+        for i, name in enumerate(("site_", "image", "repeat", "bin")):
+            name = {"site_": "neuroid"}.get(name, name)
+            scale = file.create_dataset(name, data=np.arange(file["responses"].shape[i]))
+            scale.make_scale(name)
+            file["responses"].dims[i].attach_scale(scale)
+    assert read_assembly(path).responses == pytest.approx(recorded().responses)
+
+
+def test_what_an_assembly_lacks_is_said(tmp_path):
+    read = read_assembly(write(tmp_path / "a.h5", recorded(), blank=None, category=None))
+    assert ["no blank" in read.notes[0], "no category" in read.notes[1]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (
+            {"responses": np.zeros((3, 4, 5))},
+            r"responses .image, repeat, bin, site. in .*\(3, 4, 5\)",
+        ),
+        ({"bin_start": None}, "no bin_start"),
+        ({"bin_start": np.arange(4.0)}, r"bin_start of 27 values"),
+        ({"bin_start": STARTS + 100.0}, "cover 70 to 170 ms in .* from 80 to 350 ms"),
+        ({"blank": np.zeros((2, 3, 4))}, r"blank .repeat, 27 bins, 24 sites."),
+        ({"category": np.zeros(3)}, "category of 160 values"),
+    ],
+)
+def test_a_file_that_is_no_assembly_is_refused(tmp_path, others, message):
+    path = write(tmp_path / "a.h5", recorded(), **others)
+    with pytest.raises(AssemblyError, match=f"Expected.*{message}"):
+        read_assembly(path)
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    (tmp_path / "classic.nc").write_bytes(b"CDF\x01 and so on")
+    with pytest.raises(AssemblyError, match="nccopy -k nc4"):
+        read_assembly(tmp_path / "classic.nc")
+    np.savez(tmp_path / "f.npz", layer=np.zeros((3, 2)))
+    with pytest.raises(AssemblyError, match=r"160 images, features. of layer .*\(3, 2\)"):
+        read_features(tmp_path / "f.npz", IMAGES)
+    with pytest.raises(AssemblyError, match=r"Expected a .npz or an HDF5 file"):
+        read_features(tmp_path / "classic.nc", IMAGES)
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_the_command_names_the_best_layer(tmp_path, capsys, ending):
+    assembly = write(tmp_path / "a.h5", recorded("late"))
+    features = tmp_path / f"f.{ending}"
+    layers = {name: x.reshape(IMAGES, 2, 4) for name, x in network().items()}
+    if ending == "npz":
+        np.savez(features, **layers)
+    else:
+        with h5py.File(features, "w") as file:
+            for name, x in layers.items():
+                file[name] = x
+    arguments = [f"--assembly={assembly}", f"--features={features}", f"--outdir={tmp_path}"]
+    assert command.main(["figures", "--figure=predictivity", "--format=png", *arguments]) == 0
+    assert "best layer: late" in capsys.readouterr().err
+    rows = read_table(tmp_path / "predictivity.csv")
+    assert {r["layer"] for r in rows if r["best"] == "True"} == {"late"} and len(rows) == 6
+
+
+def test_a_file_that_is_not_given(tmp_path, capsys):
+    assert command.main(["figures", "--figure=predictivity", f"--outdir={tmp_path}"]) == 1
+    assert "Expected --assembly=FILE" in capsys.readouterr().err
+
+
+def test_a_category_of_one_image_is_refused():
+    made = recorded()
+    alone = Assembly(made.responses, np.array([99, *LABELS[1:]]), made.sites)
+    with pytest.raises(ValueError, match="at least two images of every category.*Received: 1 of"):
+        predictivity(network(), alone)

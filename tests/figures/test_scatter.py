@@ -1,0 +1,101 @@
+"""The scatter of W against B: B is the rule's own, from what checkpoints keep."""
+
+import numpy as np
+import pytest
+
+from neural_alignment.figures import draw
+from neural_alignment.figures.material import Choices, NotDrawn
+from neural_alignment.runs.checkpoints import Checkpoints
+from tests.figures.made_runs import make_run, read_table
+
+SHAPE = (6, 4)
+GENERATOR = np.random.default_rng(0)
+W, B, R, Q = (
+    GENERATOR.standard_normal(shape).astype("float32") for shape in (SHAPE, SHAPE, (6, 8), (8, 4))
+)
+MASK = (GENERATOR.random(SHAPE) < 0.5).astype("float32")
+GLOROT = (2.0 / sum(SHAPE)) ** 0.5
+# Rule, its options as flags.cfg has them, the variables kept, and B.
+RULES = {
+    "feedback": ("feedback", {}, {"kernel": B}, B),
+    "sparse": ("feedback", {"density": 0.5}, {"kernel": B, "mask": MASK}, B * MASK),
+    "product": ("product", {"expansion": 2.0}, {"kernel_r": R, "kernel_q": Q}, R @ Q),
+    "composite": ("product", {"factored": "false"}, {"kernel_rq": B, "kernel_g": Q[:4]}, B),
+    "sign": ("sign_symmetry", {"magnitude": "uniform"}, {}, np.sign(W) * GLOROT),
+}
+
+
+def make(folder, name, steps=(0, 84, 126), layers=("a", "b"), **more):
+    rule, options, variables, _ = RULES[name]
+    make_run(folder, rule=rule, layers=layers, **options, **more)
+    kept = Checkpoints(f"{folder}/checkpoints")
+    for step in steps:
+        tensors = {"global_step": np.int64(step)}
+        for layer in layers:
+            tensors[f"model/{layer}/kernel"] = W + step
+            for variable, value in variables.items():
+                tensors[f"model/{layer}/backward_{variable}"] = value
+        kept.save(step, tensors)
+    return folder
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_b_is_the_rules_own(name, tmp_path):
+    run = make(tmp_path / "run", name, steps=(0,), layers=("a",))
+    draw([run], tmp_path / "out", ["scatter"], ["svg"])
+    rows = read_table(tmp_path / "out" / "scatter.csv")
+    drawn = np.array([[float(row["W"]), float(row["B"])] for row in rows])
+    assert drawn[:, 0] == pytest.approx(W.ravel(), abs=1e-6)
+    assert drawn[:, 1] == pytest.approx(RULES[name][3].ravel(), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept")
+    make(folder / "fa", "feedback")
+    make(folder / "pfa", "product", steps=(84, 126))
+    return folder
+
+
+def places(out):
+    rows = read_table(out / "scatter.csv")
+    return list(dict.fromkeys((r["group"], r["layer"], float(r["epoch"])) for r in rows))
+
+
+def test_layers_of_one_run_and_one_layer_of_several(runs, tmp_path):
+    draw([runs / "fa"], tmp_path / "one", ["scatter"], ["svg"])
+    assert places(tmp_path / "one") == [
+        ("feedback", layer, epoch) for layer in "ab" for epoch in (0.0, 2.0, 3.0)
+    ]
+    draw([runs], tmp_path / "two", ["scatter"], ["svg"])
+    assert places(tmp_path / "two") == [
+        (rule, "b", epoch) for rule in ("feedback", "product") for epoch in (2.0, 3.0)
+    ]
+
+
+def test_layers_and_epochs_of_the_users_choice(runs, tmp_path):
+    draw([runs / "fa"], tmp_path, ["scatter"], ["svg"], Choices(("b",), (2.0, 0.0)))
+    assert places(tmp_path) == [("feedback", "b", 2.0), ("feedback", "b", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (Choices(("c",)), r"layers of .*: a, b\. Received: 'c'"),
+        (Choices(epochs=(1.0,)), r"checkpoint of: 0, 2, 3\. Received: 1\. .*--keep_epochs=1"),
+    ],
+)
+def test_what_was_not_kept_is_refused(runs, tmp_path, choices, message):
+    with pytest.raises(NotDrawn, match=message):
+        draw([runs / "fa"], tmp_path, ["scatter"], choices=choices)
+
+
+def test_no_common_checkpoint_and_an_unknown_rule(tmp_path):
+    make(tmp_path / "fa", "feedback", steps=(0,))
+    make(tmp_path / "pfa", "product", steps=(84,))
+    with pytest.raises(NotDrawn, match="an epoch that all runs kept"):
+        draw([tmp_path], tmp_path / "out", ["scatter"])
+    cfg = tmp_path / "fa" / "flags.cfg"
+    cfg.write_text(cfg.read_text().replace("feedback", "of_my_own"))
+    with pytest.raises(NotDrawn, match="a rule of this package.*of_my_own"):
+        draw([tmp_path / "fa"], tmp_path / "out", ["scatter"])
