@@ -17,6 +17,8 @@ EXTRAS = {
     "PIL": "train",
     "hyperopt": "search",
     "matplotlib": "figures",
+    "h5py": "figures",
+    "sklearn": "figures",
     "pyspark": "spark",
     "tensorflow": "cpu",
     "jax": "jax",
@@ -29,6 +31,7 @@ _CALLED = {
     "tensorflow": "TensorFlow 2.19 to 2.21",
     "tensorflow_datasets": "TensorFlow Datasets",
     "PIL": "Pillow",
+    "sklearn": "scikit-learn",
     "jax": "JAX",
     "torch": "PyTorch",
 }

@@ -24,6 +24,7 @@ COMMANDS = [
     *[("search --spark=local", hidden) for hidden in ("pyspark", "hyperopt")],
     *[("figures", hidden) for hidden in ("absl", "rich", "matplotlib")],
     *[("figures --figure=scatter", hidden) for hidden in ("matplotlib", "tensorflow")],
+    *[("figures --figure=predictivity", hidden) for hidden in ("h5py", "sklearn")],
     *[("search report", hidden) for hidden in ("absl", "rich", "matplotlib")],
 ]
 ARGUMENTS = {
@@ -35,6 +36,7 @@ ARGUMENTS = {
     ],
     "figures": ["figures", "out", "--figure=curves"],
     "figures --figure=scatter": ["figures", "out", "--figure=scatter"],
+    "figures --figure=predictivity": ["figures", "--figure=predictivity"],
     "search report": ["search", "report", "out"],
     "prepare": ["prepare", "--train=a", "--validation=b", "--output_dir=out"],
 }  # fmt: skip
@@ -176,7 +178,7 @@ def test_keras_numpy_and_a_back_end_are_enough_for_layers():
 
 def test_every_extra_brings_what_it_is_said_to():
     optional = PROJECT["optional-dependencies"]
-    called = {"absl": "absl-py", "PIL": "pillow"}
+    called = {"absl": "absl-py", "PIL": "pillow", "sklearn": "scikit-learn"}
     for module, extra in extras.EXTRAS.items():
         name = called.get(module, module.replace("_", "-"))
         assert any(line.startswith(name) for line in optional[extra]), module

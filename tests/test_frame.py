@@ -277,7 +277,7 @@ def test_imported_libraries_are_declared():
         declared += requirements
     known = {re.split(r"[^\w-]", name)[0].replace("-", "_").lower() for name in declared}
     # Names under which declared distributions are imported.
-    known |= {"absl", "pil", "tensorflow"}
+    known |= {"sklearn", "absl", "pil", "tensorflow"}
     known |= set(sys.stdlib_module_names) | {"neural_alignment"}
     used = {(relative(path), name.split(".")[0]) for path in SOURCES for name in imports(path)}
     assert {(path, name) for path, name in used if name.lower() not in known} == set()

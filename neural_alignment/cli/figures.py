@@ -111,7 +111,8 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
-    environment.require("figures", "rich", "matplotlib")
+    of_neurons = ("h5py", "sklearn") if "predictivity" in drawing.figures else ()
+    environment.require("figures", "rich", "matplotlib", *of_neurons)
     from rich.console import Console
 
     from neural_alignment.figures import draw
@@ -120,10 +121,10 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
         paths = [expand_path(folder) for folder in folders]
     except ValueError as error:
         raise UsageError(f"RUN: {error}") from error
-    if not drawing.figures or "scatter" in drawing.figures:
-        if any(next(Path(path).rglob("step-*.json"), None) for path in paths):
-            environment.prepare("figures")  # TensorFlow reads the checkpoints
-            environment.import_tensorflow()
+    kept = (next(Path(path).rglob("step-*.json"), None) for path in paths)
+    if "scatter" in drawing.figures or (not drawing.figures and any(kept)):
+        environment.prepare("figures")  # TensorFlow reads the checkpoints
+        environment.import_tensorflow()
     written = draw(
         paths,
         drawing.outdir,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neural_alignment.figures import style
-from neural_alignment.figures.material import Drawn, Material, Row
+from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.reader import Group, grouped
 from neural_alignment.figures.summary import Summary, summarise
 
@@ -30,6 +30,9 @@ def draw(material: Material) -> Drawn:
 
     Returns:
         The figure, and mean, sd and number of runs of each measure, group and epoch.
+
+    Raises:
+        NotDrawn: no measure is a number.
     """
     groups = grouped(material.runs)
     figure, axes = style.panels(len(_MEASURES))
@@ -45,8 +48,10 @@ def draw(material: Material) -> Drawn:
         style.whole_epochs(panel)
         panel.set_ylabel(label)
         means = [row["mean"] for row in table if row["measure"] == measure]
-        if measure != "val_top1" and 0.0 < _WIDE * min(means) < max(means):
+        if measure != "val_top1" and means and 0.0 < _WIDE * min(means) < max(means):
             panel.set_yscale("log")
+    if not table:
+        raise NotDrawn("Expected numbers in metrics.csv. Received: none that is finite")
     style.legend_above(figure)
     material.notes += _uneven(groups)
     return Drawn(figure, table)

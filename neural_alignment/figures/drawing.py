@@ -91,6 +91,8 @@ def _drawn(
         material = Material(found.runs, found.searches, choices or Choices())
         with style.context():
             try:
+                if KINDS[name].of == RUNS and not found.runs:
+                    raise NotDrawn("Expected run directories with a whole epoch. Received: none")
                 drawn[name] = KINDS[name].draw(material)
             except NotDrawn as error:
                 if asked:

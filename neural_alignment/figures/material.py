@@ -86,8 +86,6 @@ class Material:
         Raises:
             NotDrawn: no run has it.
         """
-        if not self.runs:
-            raise NotDrawn(f"Expected runs with {what}. Received: no run")
         found = [run for run in self.runs if test(run)]
         others = [str(run.folder) for run in self.runs if not test(run)]
         if not found:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import rich.console
 import rich.progress
 
+from neural_alignment import extras
 from neural_alignment.figures import style
 from neural_alignment.figures.assembly import read_assembly, read_features
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.predictivity import Predictivity, best, median, predictivity
-
-_LIBRARIES = {"h5py": "h5py", "sklearn": "scikit-learn"}
 
 
 def draw(material: Material) -> Drawn:
@@ -26,8 +23,9 @@ def draw(material: Material) -> Drawn:
         The figure, and each layer's medians, quartiles and number of sites.
 
     Raises:
-        NotDrawn: a file is not given, a library is missing, or no layer has a score.
+        NotDrawn: a file is not given, or no layer has a score.
         AssemblyError: a file cannot be used.
+        MissingPackageError: h5py or scikit-learn is not installed.
     """
     choices = material.choices
     if choices.assembly is None or choices.features is None:
@@ -36,12 +34,7 @@ def draw(material: Material) -> Drawn:
             "--features=FILE, a network's features for the same images (.npz or HDF5). Received: "
             f"assembly {choices.assembly}, features {choices.features}"
         )
-    for module, package in _LIBRARIES.items():
-        if importlib.util.find_spec(module) is None:
-            raise NotDrawn(
-                f"Expected {package}. Received: it is not installed. Install it with "
-                'pip install "neural-alignment[figures]"'
-            )
+    extras.require("neural predictivity", "h5py", "sklearn")
     assembly = read_assembly(choices.assembly)
     features = read_features(choices.features, len(assembly.responses))
     console = rich.console.Console(stderr=True)
@@ -61,7 +54,7 @@ def draw(material: Material) -> Drawn:
 def _draw(scores: list[Predictivity], winner: Predictivity) -> Drawn:
     figure, (panel,) = style.panels(1, 2.4 + 0.5 * len(scores), 3.2)
     table: list[Row] = []
-    for index, (name, words) in enumerate((("raw", "raw"), ("corrected", "/ reliability"))):
+    for index, (name, words) in enumerate((("raw", "raw"), ("corrected", "raw / reliability"))):
         quartiles = [_quartiles(getattr(one, name)) for one in scores]
         low, middle, high = np.array(quartiles).T
         places = np.arange(len(scores)) + (index - 0.5) * 0.2

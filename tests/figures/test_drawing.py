@@ -136,6 +136,25 @@ def test_what_a_run_lacks_is_told_with_the_flag_that_keeps_it(tmp_path, capsys, 
     assert not out.exists()
 
 
+@pytest.mark.parametrize("figure", [name for name, kind in KINDS.items() if kind.of == RUNS])
+def test_there_are_no_runs(tmp_path, figure):
+    empty = make_run(tmp_path / "run", epochs=0)
+    with pytest.raises(NotDrawn, match=f"{figure}: Expected run directories with a whole epoch"):
+        draw([empty], tmp_path / "out", [figure])
+
+
+def test_a_run_whose_every_number_is_nan(tmp_path):
+    run = make_run(tmp_path / "run", path_metrics=True, top1=float("nan"))
+    for name, keys in (("metrics.csv", 2), ("layers.csv", 3)):
+        head, *rows = (run / name).read_text().splitlines()
+        cells = [row.split(",") for row in rows]
+        rows = [",".join(row[:keys] + ["nan"] * (len(row) - keys)) for row in cells]
+        (run / name).write_text("\n".join([head, *rows]) + "\n")
+    written = draw([run], tmp_path / "out", formats=["svg"])
+    assert written.files == []
+    assert {"curves", "angles", "error_angles", "depth"} <= set(written.not_drawn)
+
+
 def test_angles_of_a_rule_without_a_kernel(tmp_path):
     run = make_run(tmp_path / "run", rule="backprop", layers=())
     with pytest.raises(NotDrawn, match=r"angles: .*run without\. backprop, direct and frozen"):
