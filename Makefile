@@ -36,21 +36,21 @@ train: $(READY)  ## the main job: trains on the digits with a learned backward p
 	$(VENV)/bin/python scripts/train.py --workdir=$(RUN) $(TRAIN_FLAGS)
 
 test: $(READY)  ## the tests
-	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile $(TEST_FLAGS)
 
 test-slow: $(READY) $(SPARK)  ## the tests that take minutes
-	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m slow $(TEST_FLAGS)
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m slow $(TEST_FLAGS)
 
 test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 1.26
-	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) $(TEST_FLAGS)
+	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile $(TEST_FLAGS)
 
 test-jax: $(READY)  ## the tests of every back end, on JAX
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,jax]"
-	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m backend $(TEST_FLAGS)
+	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m backend $(TEST_FLAGS)
 
 test-torch: $(READY)  ## the tests of every back end, on PyTorch
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,torch]"
-	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) -m backend $(TEST_FLAGS)
+	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m backend $(TEST_FLAGS)
 
 docs: $(READY)  ## writes the tables of README and docs that repeat what the code says
 	$(VENV)/bin/python scripts/make_docs.py

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from neural_alignment import keras_private
-from neural_alignment.callbacks import hooks
+from neural_alignment.callbacks import hooks, rates
 from neural_alignment.layers.site import Site
 from neural_alignment.metrics import named_sites
 
@@ -42,6 +42,7 @@ class AlignmentLosses(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes the training step record R, and the model's logs show it."""
+        rates.warn(self.model)
         self._restore()
         model = self.model
         found = named_sites(model).items()

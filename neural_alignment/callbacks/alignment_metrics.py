@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from neural_alignment import connection_metrics, error_metrics, keras_private, metrics
-from neural_alignment.callbacks import hooks
+from neural_alignment.callbacks import hooks, rates
 
 Tensor = Any
 
@@ -74,6 +74,7 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Sees to it that the logs hold what is measured before any callback reads them."""
+        rates.warn(self.model)
         self._restore()
         self._undo = hooks.wrap(self.model, keras_private.EPOCH_LOGS, _OWNER, self._extending)
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from neural_alignment import backend
+from neural_alignment.callbacks import rates
 from neural_alignment.layers.aligned import aligned_layers
 from neural_alignment.optimizers.clock import batches_per_update, updates
 
@@ -33,6 +34,7 @@ class GlobalStep(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Hands the step to every layer with an alignment."""
+        rates.warn(self.model)
         self._take_away()
         self._first, self._batches = self._updates(), 0
         self._undo = backend.provide_step(self.model, aligned_layers(self.model), updates)

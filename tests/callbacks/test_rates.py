@@ -1,0 +1,75 @@
+"""Learning rates that drive B apart are warned of, and those are they that do."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from neural_alignment import alignments, callbacks, layers, optimizers
+
+pytestmark = pytest.mark.backend
+
+# Largest rate * curvature for which descent converges.
+OPTIMIZERS = {
+    "gd": (lambda rate: optimizers.get("gd", learning_rate=rate), 2.0),
+    "sgd": (lambda rate: keras.optimizers.SGD(rate), 2.0),
+    "heavy ball": (lambda rate: keras.optimizers.SGD(rate, momentum=0.9), 3.8),
+    "Nesterov": (lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True), 3.8 / 2.8),
+    "momentum": (lambda rate: optimizers.get("momentum", learning_rate=rate), 3.8 / 2.8),
+    "scaled": (lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate)), 2.0),
+    "routed": (
+        lambda rate: optimizers.RoutedOptimizer(
+            optimizers.get("gd", learning_rate=0.0), optimizers.get("gd", learning_rate=rate)
+        ),
+        2.0,
+    ),
+}
+DECAY = 20.0
+
+
+def fit(optimizer, rule, callback, steps=200):
+    keras.utils.set_random_seed(0)
+    layer = layers.Dense(2, alignment=rule)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model.compile(optimizer, "mse")
+    x = np.zeros((steps, 3), "float32")  # J's gradient for W is 0: only R moves anything
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        model.fit(x, x[:, :2], batch_size=1, verbose=0, callbacks=[callback])
+    apart = float(keras.ops.max(keras.ops.abs(layer.backward_kernel - layer.kernel)))
+    return apart, [str(one.message) for one in told if one.category is alignments.AlignmentWarning]
+
+
+@pytest.mark.parametrize("share", [0.95, 1.05])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_diverges_is_warned_of(name, share):
+    make, limit = OPTIMIZERS[name]
+    rate = share * limit / (2.0 * DECAY)
+    rule = alignments.Symmetric(decay_coef=DECAY, self_coef=2.0 * DECAY)
+    apart, told = fit(make(rate), rule, callbacks.GlobalStep())
+    if share < 1.0:
+        assert apart < 1.0 and not told
+    else:
+        assert not apart < 1.0
+        (message,) = told
+        assert f"decay_coef={DECAY:g}" in message and f"learning_rate={rate:g}" in message
+
+
+@pytest.mark.parametrize("callback", [callbacks.AlignmentMetrics, callbacks.AlignmentLosses])
+def test_every_callback_warns(callback):
+    _, told = fit(keras.optimizers.SGD(0.1), "symmetric", callback(), steps=1)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule"),
+    [
+        (keras.optimizers.Adam(0.1), "symmetric"),
+        (keras.optimizers.SGD(0.1), "feedback"),
+        (keras.optimizers.SGD(0.1), "kolen_pollack"),
+    ],
+    ids=["scales gradients", "no loss", "little decay"],
+)
+def test_others_are_not_warned_of(optimizer, rule):
+    assert fit(optimizer, rule, callbacks.GlobalStep(), steps=1)[1] == []
