@@ -55,16 +55,17 @@ test-torch: $(READY)  ## the tests of every back end, on PyTorch
 docs: $(READY)  ## writes the tables of README and docs that repeat what the code says
 	$(VENV)/bin/python scripts/make_docs.py
 
-lint: $(READY)  ## ruff: rules and format
+lint: $(READY)  ## ruff: rules and format; mypy: types
 	$(VENV)/bin/ruff check $(wildcard $(SOURCES))
 	$(VENV)/bin/ruff format --check $(wildcard $(SOURCES))
+	$(VENV)/bin/mypy
 
 format: $(READY)  ## ruff: mends what it can
 	$(VENV)/bin/ruff check --fix $(wildcard $(SOURCES))
 	$(VENV)/bin/ruff format $(wildcard $(SOURCES))
 
 clean:  ## removes the environments and caches; runs stay
-	rm -rf $(VENV) $(VENV219) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV219) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp inside the environment: set-up runs again only when what it installs changes.

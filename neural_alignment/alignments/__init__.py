@@ -6,6 +6,7 @@ classes are attributes of this package: `alignments.Symmetric`, `alignments.Mirr
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING, Any
 
 from neural_alignment.alignments.alignment import (
     Alignment,
@@ -22,6 +23,11 @@ for _module in pkgutil.iter_modules(__path__):
 
 _RULES = {rule(name).__name__: rule(name) for name in names()}
 globals().update(_RULES)
+
+if TYPE_CHECKING:  # the rules' classes are found when this is imported, and by no checker
+
+    def __getattr__(name: str) -> Any: ...
+
 
 __all__ = [  # noqa: PLE0604
     "Alignment",

@@ -70,7 +70,9 @@ class Activation(ProjectionAlignment):
     def extra_operations(self) -> int:
         return 2 + self.is_random
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         return {
             "sparse": lambda: self._over_positions(
                 primitives.sparse(p.forward_projection, p.backward_projection), p

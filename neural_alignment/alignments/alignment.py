@@ -323,7 +323,10 @@ class LayerwiseAlignment(Alignment):
         update_forward: R trains the forward kernel too.
     """
 
-    update_forward: bool = option(False, "the alignment loss trains the forward kernel too")
+    # An option here, a fact of the class in the base.
+    update_forward: bool = option(  # type: ignore[misc]
+        False, "the alignment loss trains the forward kernel too"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -347,7 +350,9 @@ class LayerwiseAlignment(Alignment):
         return any(getattr(self, name) != 0.0 for name in self.coefficient_names())
 
     @abc.abstractmethod
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         """The primitives of this rule by name, each a function of no argument.
 
         Args:

@@ -23,6 +23,9 @@ class Facts:
         examples: options by a word for them: variants that the tests run beside the defaults.
     """
 
+    # Of every rule: see `Alignment`.
+    tie_grad: ClassVar[bool]
+    trains_backward_kernel: ClassVar[bool]
     # Whether it is a rule of a whole model, which `align` gives it, and not of single layers.
     of_model: ClassVar[bool] = False
     # Whether a layer's input has noise on it in training.
@@ -49,7 +52,8 @@ class Facts:
         if cls.backward:
             choices = {
                 field.name: ", ".join(field.metadata["choices"] or ())
-                for field in dataclasses.fields(cls)
+                # Every subclass is a dataclass; this one has no fields.
+                for field in dataclasses.fields(cls)  # type: ignore[arg-type]
             }
             return cls.backward.format(**choices)
         trained_by = ["dW"] * cls.tie_grad + ["R"] * bool(cls.coefficient_names())

@@ -96,7 +96,9 @@ class Information(ProjectionAlignment):
             )
         )
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         # null and sparse come first: amp then takes the cheapest form of what is made.
         return {
             "null": lambda: self._over_positions(primitives.null(self._reconstruction(p)), p),

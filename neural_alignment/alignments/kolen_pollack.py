@@ -30,7 +30,10 @@ class KolenPollack(LayerwiseAlignment):
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
-    update_forward: bool = inherited(LayerwiseAlignment, "update_forward", True)
+    # An option here, a fact of the class in the first base.
+    update_forward: bool = inherited(  # type: ignore[misc]
+        LayerwiseAlignment, "update_forward", True
+    )
 
     tie_grad: ClassVar[bool] = True
     compares_projections: ClassVar[bool] = False
@@ -40,5 +43,7 @@ class KolenPollack(LayerwiseAlignment):
     def doubts(self) -> list[str]:
         return list(equilibrium.tied_doubts("decay_coef", self.decay_coef))
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         return {"decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel)}

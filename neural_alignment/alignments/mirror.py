@@ -68,7 +68,9 @@ class Mirror(ProjectionAlignment):
             )
         )
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
             "amp": lambda: self._over_positions(p.amp(), p),

@@ -71,6 +71,9 @@ class Mixed(Alignment):
         "untied": {"fractions": "feedback(density=0.5):0.5,symmetric:0.5"},
     }
 
+    # Made of `fractions`; no option.
+    _groups: ClassVar[tuple[_Group, ...]]
+
     def __post_init__(self) -> None:
         # Kept as a text whatever was given, so that rules are equal, hashed, saved and recorded.
         object.__setattr__(self, "_groups", _groups(self.fractions))
@@ -91,16 +94,17 @@ class Mixed(Alignment):
         """The groups' rules, in order."""
         return tuple(group.rule for group in self._groups)
 
+    # Facts of the class in the base; here they follow from the groups.
     @property
-    def tie_grad(self) -> bool:
+    def tie_grad(self) -> bool:  # type: ignore[override]
         return any(rule.tie_grad for rule in self.rules)
 
     @property
-    def update_forward(self) -> bool:
+    def update_forward(self) -> bool:  # type: ignore[override]  # as above
         return any(rule.update_forward and rule.has_loss for rule in self.rules)
 
     @property
-    def compares_projections(self) -> bool:
+    def compares_projections(self) -> bool:  # type: ignore[override]  # as above
         return any(rule.has_loss and rule.compares_projections for rule in self.rules)
 
     @property
@@ -327,6 +331,7 @@ class _Columns:
 
 
 def _groups(fractions: Any) -> tuple[_Group, ...]:
+    pairs: list[Any]
     if isinstance(fractions, str):
         pairs = _parsed(fractions)
     elif isinstance(fractions, Mapping):

@@ -196,7 +196,7 @@ def did_you_mean(name: Any, known: tuple[str, ...]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _check_option(cls: type[Options], field: dataclasses.Field, value: Any) -> None:
+def _check_option(cls: type[Options], field: dataclasses.Field[Any], value: Any) -> None:
     def refuse(expected: str) -> None:
         raise ValueError(
             f"Expected {expected} for {field.name} of {cls.described()}. "

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from neural_alignment import backend, noise
 from neural_alignment.alignments import equilibrium, primitives
@@ -128,10 +128,12 @@ class Phaseless(LayerwiseAlignment):
         )
         return _Noisy(options, self.input_noise(tensors["inputs"], tensors["seed"]), **tensors)
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         return {
             "decay": lambda: backend.sum_of_squares(p.backward_kernel),
-            "amp": lambda: self._amp(p),
+            "amp": lambda: self._amp(cast(_Noisy, p)),  # as `_projections` makes them
         }
 
     def _amp(self, p: _Noisy) -> Tensor:

@@ -53,7 +53,10 @@ class Product(LayerwiseAlignment):
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")
-    update_forward: bool = inherited(LayerwiseAlignment, "update_forward", True)
+    # An option here, a fact of the class in the first base.
+    update_forward: bool = inherited(  # type: ignore[misc]
+        LayerwiseAlignment, "update_forward", True
+    )
     expansion: float = option(10.0, "size of the expanded layer, as a multiple of the outputs")
     feedback: str = option(
         "gaussian", "how the fixed factor Q is drawn", ("gaussian", "orthogonal", "identity")
@@ -193,7 +196,9 @@ class Product(LayerwiseAlignment):
     def doubts(self) -> list[str]:
         return list(equilibrium.tied_doubts("decay_coef", self.decay_coef))
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         trained = _factor(variables) if self.factored else p.backward_kernel
         return {"decay": lambda: primitives.decay(p.forward_kernel, trained)}
 

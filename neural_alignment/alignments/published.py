@@ -58,7 +58,7 @@ def from_preset(name: str) -> Alignment | None:
         return cls(**options)
 
 
-def _value(field: dataclasses.Field, text: str) -> Any:
+def _value(field: dataclasses.Field[Any], text: str) -> Any:
     if text == "none" and field.default is None:
         return None
     if isinstance(field.default, bool):

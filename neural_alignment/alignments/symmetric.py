@@ -47,7 +47,9 @@ class Symmetric(LayerwiseAlignment):
             )
         )
 
-    def primitives(self, p: Projections, variables: Mapping[str, Tensor]) -> dict[str, Callable]:
+    def primitives(
+        self, p: Projections, variables: Mapping[str, Tensor]
+    ) -> dict[str, Callable[[], Tensor]]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
             "self": lambda: primitives.self_(p.forward_kernel, p.backward_kernel),

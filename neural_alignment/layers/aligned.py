@@ -162,16 +162,17 @@ class Aligned(backend.LayerLosses):
         known = store.keys()  # Keras 3.8's store has no `in`
         for name in self.rule_weights:
             if name not in known:
+                rule = None if self.alignment is None else self.alignment.name
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "
-                    f"(rule {self.alignment.name!r}) in the file. Received: {sorted(known)}"
+                    f"(rule {rule!r}) in the file. Received: {sorted(known)}"
                 )
         # Some of Keras's layers number every weight, others a list of theirs.
         places: dict[str, Any] = {}
         super().save_own_variables(places)
         names = {id(getattr(self, name)): name for name in self.rule_weights}
         count = itertools.count()
-        at = {key: names.pop(id(w), None) or str(next(count)) for key, w in places.items()}
+        at = {key: names.pop(id(w), "") or str(next(count)) for key, w in places.items()}
         at |= {name: name for name in names.values()}
         super().load_own_variables({key: store[name] for key, name in at.items() if name in known})
         for name in names.values():

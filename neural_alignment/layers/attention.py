@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -11,10 +11,15 @@ from neural_alignment.layers.aligned import rule_of_layer
 from neural_alignment.layers.collector import masks
 from neural_alignment.layers.einsum_dense import EinsumDense
 
+if TYPE_CHECKING:  # a mixin: what it uses is the layer's
+    from keras.layers import Layer as Base
+else:
+    Base = object
+
 Tensor = Any
 
 
-class AlignedAttention:
+class AlignedAttention(Base):
     """Mixin over a Keras layer whose kernels are those of EinsumDense layers inside it.
 
     The layer has no kernel of its own: its projections follow the rule, each a layer with a site.

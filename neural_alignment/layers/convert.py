@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 
@@ -14,7 +14,7 @@ from neural_alignment.layers.kernels import kernels_in
 from neural_alignment.layers.matching import Weights
 from neural_alignment.layers.report import conversion_report, show
 
-Skip = str | type | Callable[[keras.layers.Layer], bool] | keras.layers.Layer
+Skip: TypeAlias = str | type | Callable[[keras.layers.Layer], bool] | keras.layers.Layer
 
 
 def align(
@@ -70,7 +70,7 @@ def align(
         return from_config(layer, cls, alignment=alignments.serialize(rule))
 
     with rewiring.plain(model) as plain:
-        if of_model:
+        if rule is not None and rule.of_model:
             copy = _rewire(plain, rule, skipped)
         else:
             copy = _copy(plain, with_rule, skipped)
@@ -96,12 +96,13 @@ def strip(model: keras.Model) -> keras.Model:
     """
     _check_model(model)
     for layer in parts.leaves(model, _none):
-        held = [part for part in keras_private.flatten_layers(layer) if table.rule_of(part)]
+        inner = keras_private.flatten_layers(layer)
+        held = [(part, rule) for part in inner if (rule := table.rule_of(part)) is not None]
         if held and table.class_with_rule(type(layer)) is None:
             raise ValueError(
                 "Expected rules in layers that can be replaced. Received: "
-                f"{parts.described(layer)}, which holds {parts.described(held[0])} with the rule "
-                f"{table.rule_of(held[0]).name!r}. Make it a functional model, or strip it first."
+                f"{parts.described(layer)}, which holds {parts.described(held[0][0])} with the "
+                f"rule {held[0][1].name!r}. Make it a functional model, or strip it first."
             )
 
     with rewiring.plain(model) as plain:
@@ -200,8 +201,10 @@ def _skipped(
     model: keras.Model, skip: Skip | Iterable[Skip]
 ) -> Callable[[keras.layers.Layer], bool]:
     """The layers of a model to skip, as a function from a layer."""
-    single = isinstance(skip, (str, type)) or callable(skip)
-    wanted = [skip] if single else list(skip)
+    if isinstance(skip, (str, type)) or callable(skip):
+        wanted: list[Skip] = [skip]
+    else:
+        wanted = list(skip)
     layers = [part for part in keras_private.flatten_layers(model) if not parts.is_graph(part)]
     for item in wanted:
         _check_skip(item, layers)

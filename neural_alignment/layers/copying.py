@@ -14,7 +14,9 @@ from neural_alignment import keras_private
 from neural_alignment.layers import matching, parts
 
 
-def from_config(layer: keras.layers.Layer, cls: type | None = None, **changes: Any) -> Any:
+def from_config(
+    layer: keras.layers.Layer, cls: type[keras.layers.Layer] | None = None, **changes: Any
+) -> Any:
     """A new layer from a layer's config.
 
     Args:
@@ -52,7 +54,7 @@ def from_config(layer: keras.layers.Layer, cls: type | None = None, **changes: A
     return copy
 
 
-def _takes_functions(cls: type) -> bool:
+def _takes_functions(cls: Any) -> bool:
     """Whether a config may hold functions as they are: a `from_config` of its own reads them."""
     own = cls.from_config.__func__.__module__
     return own.startswith("keras.") and not issubclass(cls, keras.layers.Lambda)
@@ -63,6 +65,7 @@ def _custom_objects(layer: keras.layers.Layer) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in [layer, *keras_private.flatten_layers(layer)]:
         for value in [part, *vars(part).values()]:
+            named: Any
             if isinstance(value, types.FunctionType):
                 named = value
             elif hasattr(value, "get_config"):

@@ -70,7 +70,7 @@ class DirectFeedback(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"autocast": False, **kwargs})
-        self.alignment = alignments.get(alignment)
+        self.alignment: Any = alignments.get(alignment)
         if not isinstance(self.alignment, alignments.Direct):
             raise ValueError(f"Expected the rule 'direct'. Received: {alignment!r}")
         self.points = None if points is None else tuple(points)
@@ -137,7 +137,6 @@ class DirectFeedback(keras.layers.Layer):
         # Nothing trains the kernels; a custom gradient on JAX must not close over what might be.
         kernels = [ops.stop_gradient(backend.read(b)) for b in self.feedback_kernels]
 
-        @ops.custom_gradient
         def hand(logits: Tensor, *points: Tensor) -> tuple[Tensor, Any]:
             def gradient(*args: Any, upstream: Tensor | None = None) -> tuple[Tensor, ...]:
                 error = args[0] if upstream is None else upstream
@@ -148,7 +147,7 @@ class DirectFeedback(keras.layers.Layer):
 
             return ops.add(logits, 0), gradient
 
-        return hand(logits, *points)
+        return ops.custom_gradient(hand)(logits, *points)
 
     def _project(self, error: Tensor, kernel: Tensor, point: Tensor, axis: int) -> Tensor:
         sent = ops.matmul(ops.cast(error, kernel.dtype), kernel)

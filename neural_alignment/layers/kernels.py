@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -53,7 +54,7 @@ def has_kernel(layer: keras.layers.Layer) -> bool:
     )
 
 
-def _shapes(layer: keras.layers.Layer) -> tuple[list[Sequence], list[Sequence]]:
+def _shapes(layer: keras.layers.Layer) -> tuple[list[Sequence[Any]], list[Sequence[Any]]]:
     """The shapes of a layer's inputs and outputs without the batch, where they are known."""
     found = []
     for side in ("input", "output"):
@@ -66,7 +67,7 @@ def _shapes(layer: keras.layers.Layer) -> tuple[list[Sequence], list[Sequence]]:
 
 
 def _is_elementwise(
-    weight: tuple[int, ...], inputs: list[Sequence], outputs: list[Sequence]
+    weight: tuple[int, ...], inputs: list[Sequence[Any]], outputs: list[Sequence[Any]]
 ) -> bool:
     while weight and weight[0] == 1:
         weight = weight[1:]
@@ -82,7 +83,7 @@ def _is_elementwise(
     )
 
 
-def _broadcasts(weight: tuple[int, ...], shape: Sequence) -> bool:
+def _broadcasts(weight: tuple[int, ...], shape: Sequence[Any]) -> bool:
     return len(weight) <= len(shape) and all(
         size in (1, of) for size, of in zip(reversed(weight), reversed(shape), strict=False)
     )

@@ -176,7 +176,7 @@ def _rule_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [getattr(layer, name) for name in layer.rule_weights]
 
 
-def _facts(variable: keras.Variable) -> tuple:
+def _facts(variable: keras.Variable) -> tuple[Any, ...]:
     # Keras numbers the weights that were given no name through the process.
     name = re.sub(r"^(variable|seed_generator_state)(_\d+)?$", r"\1", variable.name)
     return name, tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype)

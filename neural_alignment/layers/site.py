@@ -7,7 +7,7 @@ import functools
 import hashlib
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 
@@ -100,7 +100,7 @@ class Site:
     @property
     def alignment(self) -> Alignment:
         """The layer's rule."""
-        return self.layer.alignment
+        return cast(Alignment, self.layer.alignment)  # asked of layers with a rule alone
 
     @property
     def linear(self) -> Linear:

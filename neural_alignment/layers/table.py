@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from neural_alignment.alignments import Alignment
@@ -29,7 +31,7 @@ VERSIONS: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.GroupQueryAttention: attention.GroupQueryAttention,
 }
 STOCK = {ours: stock for stock, ours in VERSIONS.items()}
-_WITH_RULE = (Aligned, *STOCK)
+_WITH_RULE: tuple[Any, ...] = (Aligned, *STOCK)
 
 
 def class_with_rule(cls: type) -> type[keras.layers.Layer] | None:

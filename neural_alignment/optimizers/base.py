@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
+if TYPE_CHECKING:  # a mixin: what it uses is the optimizer's
+    from keras.optimizers import Optimizer as Base
+else:
+    Base = object
 
-class UpdateRule:
+
+class UpdateRule(Base):
     """Mixin over a Keras optimizer.
 
     A learning-rate schedule sees the updates of the weights; Keras gives it the number of batches.

@@ -159,12 +159,11 @@ def average_gradients(
     stacked = tf.nest.map_structure(lambda x: _split(x, micro_batches), batch)
 
     # Traced once, which also tells which gradients exist before the loop is made.
-    @tf.function
-    def work(micro_batch: Any) -> Any:
+    def of_part(micro_batch: Any) -> Any:
         return compute_gradients(loss_function, micro_batch, optimizers, variables, names)
 
     specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), stacked)
-    work = work.get_concrete_function(specs)
+    work = tf.function(of_part).get_concrete_function(specs)
     structure = work.structured_outputs
     outputs = [output for output in tf.nest.flatten(structure) if output is not None]
     _check_floating(outputs)

@@ -296,7 +296,7 @@ class _LossRate(Schedule):
         return step < first_step(self.delay_epochs * self.steps_per_epoch)
 
     def _is_alignment_step(self, step: Tensor) -> Tensor:
-        return ops.equal(ops.mod(step, self.alternate_step_freq + 1), 0)
+        return ops.equal(ops.mod(step, (self.alternate_step_freq or 0) + 1), 0)
 
 
 @register
