@@ -70,6 +70,15 @@ _PROGRAM = Program(
     page="docs/figures.md",
 )
 
+# Flags that only one figure reads.
+_OF_FIGURES = {
+    "layers": "scatter",
+    "epochs": "scatter",
+    "assembly": "predictivity",
+    "features": "predictivity",
+    "components": "predictivity",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws what a command line asks for; may be called again in the same process.
@@ -101,6 +110,13 @@ def _main(argv: Sequence[str]) -> int:
     if drawing.listed:
         _show_kinds()
         return DONE
+    for flag, figure in _OF_FIGURES.items():
+        drawn = figure in drawing.figures or (figure == "scatter" and not drawing.figures)
+        if fv[flag].present and not drawn:
+            raise UsageError(
+                f"--{flag}: expected with --figure={figure} alone. Received: "
+                f"--figure={','.join(drawing.figures) or 'none'}"
+            )
     of_folders = [name for name in drawing.figures if KINDS[name].of in (RUNS, SEARCH)]
     if not folders and (of_folders or not drawing.figures):
         raise UsageError(

@@ -7,11 +7,15 @@ import dataclasses
 import io
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from neural_alignment import atomic, extras
 from neural_alignment.figures.material import Choices, Drawn, Material, NotDrawn
 from neural_alignment.figures.reader import Found, read
 from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,7 @@ def write(drawn: Drawn, path: pathlib.Path, formats: Sequence[str]) -> list[path
     files = [path.with_name(f"{path.name}.{ending}") for ending in formats]
     with style.context():
         for file, ending in zip(files, formats, strict=True):
-            drawn.figure.savefig(file, metadata=unsaid[ending])
+            _save(drawn.figure, file, format=ending, metadata=unsaid[ending])
     text = io.StringIO()
     writer = csv.DictWriter(text, list(drawn.table[0]), lineterminator="\n")
     writer.writeheader()
@@ -131,3 +135,14 @@ def write(drawn: Drawn, path: pathlib.Path, formats: Sequence[str]) -> list[path
     files.append(path.with_name(f"{path.name}.csv"))
     atomic.write_text(files[-1], text.getvalue())
     return files
+
+
+def _save(figure: Figure, file: pathlib.Path, **options: Any) -> None:
+    """Writes a figure so that its file is there whole, or is what it was before."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        figure.savefig(part, **options)
+        part.replace(file)
+    except OSError:
+        atomic.remove(part)
+        raise

@@ -6,20 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.figure import Figure
+from neural_alignment.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# What stands on the axis, for the measures that have a unit or a symbol.
-_LABELS = {
-    "weight_angle": "angle of W and B (degrees)",
-    "norm_ratio": "|B| / |W|",
-    "projection_angle": "angle of x W and x B (degrees)",
-    "local_gradient_angle": "angle of dy B$^T$ and dy W$^T$ (degrees)",
-    "alignment_loss": "R",
-}
 _WIDTH, _HEIGHT = 4.2, 3.2
 
 
@@ -62,13 +54,15 @@ def plot_history(
                 f"Expected measures of the history: {', '.join(by_measure)}. Received: {measure!r}"
             )
     shown = list(measures or by_measure)
-    figure = Figure(figsize=(_WIDTH * len(shown), _HEIGHT), layout="constrained")
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for panel, measure in zip(axes, shown, strict=True):
-        _draw(panel, measure, by_measure[measure], getattr(history, "epoch", None))
-    axes[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if path is not None:
-        figure.savefig(path)
+    with style.context():
+        size = (_WIDTH * len(shown), _HEIGHT)
+        figure = style.Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        for panel, measure in zip(axes, shown, strict=True):
+            _draw(panel, measure, by_measure[measure], getattr(history, "epoch", None))
+        axes[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        if path is not None:
+            figure.savefig(path)
     return figure
 
 
@@ -78,14 +72,13 @@ def _draw(
     by_layer: Mapping[str, Sequence[float]],
     epochs: Sequence[int] | None,
 ) -> None:
-    colours = matplotlib.colormaps["viridis"]
     for depth, (layer, values) in enumerate(by_layer.items()):
         # Keras counts epochs from 0; a value belongs to the end of its epoch. A layer that was not
         # measured in every epoch has its last ones.
         ends = [epoch + 1 for epoch in epochs or range(len(values))][-len(values) :]
-        colour = colours(0.9 * depth / max(len(by_layer) - 1, 1))
-        panel.plot(ends, values, color=colour, label=layer, marker="." * (len(values) == 1))
-    panel.set_xlabel("epoch")
-    panel.set_ylabel(_LABELS.get(measure, measure.replace("_", " ")))
+        look = style.of_depth(depth, len(by_layer), len(ends))
+        panel.plot(ends, values, label=layer, **look)
+    style.whole_epochs(panel)
+    panel.set_ylabel(style.MEASURES.get(measure, measure.replace("_", " ")))
     if measure.endswith("_angle"):
         panel.set_ylim(0.0, None)

@@ -66,7 +66,8 @@ def draw(material: Material) -> Drawn:
 
 
 def _draw(panel: Axes, scores: Sequence[OptionScores], search: str) -> list[Row]:
-    table, names, place = [], [], 0
+    table: list[Row] = []
+    names, place = [], 0
     for index, choice in enumerate(scores):
         look = {**style.series(index), "linestyle": "none"}
         for option, (mean, sem, trials) in choice.options.items():

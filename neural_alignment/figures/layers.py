@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Column of layers.csv to what stands on the axis.
-LABELS = {
-    "weight_angle": "angle of W and B (°)",
-    "error_angle": "angle to BP's error (°)",
-    "norm_ratio": "|B| / |W|",
-}
 _HAS_KERNELS = (
     "backprop, direct and frozen have no kernel B; train with a rule that has one "
     "(--alignment=symmetric, say)."
@@ -113,14 +107,14 @@ def draw_by_depth(material: Material) -> Drawn:
         for group in networks[layers]:
             table += _final(panel, group, measure, order.index(group.label))
         style.named_ticks(panel, layers)
-        panel.set_ylabel(LABELS[measure])
+        panel.set_ylabel(style.MEASURES[measure])
     _in_degrees(axes, table)
     style.legend_above(figure)
     return Drawn(figure, table)
 
 
 def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for layer in group.layers:
         values = [run.layers[layer][-1].get(measure, math.nan) for run in group.runs]
         one = summarise(values)
@@ -143,7 +137,8 @@ def _against_epochs(material: Material, measure: str) -> Drawn:
     groups = _groups(material, measure)
     figure, axes = style.panels(len(groups), sharey=True, sharex=False)
     table: list[Row] = []
-    for panel, group in zip(axes, groups, strict=True):
+    columns = style.columns(len(groups))
+    for index, (panel, group) in enumerate(zip(axes, groups, strict=True)):
         for depth, layer in enumerate(group.layers):
             points = over_epochs(_rows(group.runs, layer), measure)
             look = style.of_depth(depth, len(group.layers), len(points))
@@ -157,8 +152,8 @@ def _against_epochs(material: Material, measure: str) -> Drawn:
         style.whole_epochs(panel)
         if measure == "norm_ratio":
             panel.axhline(1.0, color=style.GREY, linewidth=0.8, zorder=0)
-        if panel.get_subplotspec().is_first_col():
-            panel.set_ylabel(LABELS[measure])
+        if index % columns == 0:
+            panel.set_ylabel(style.MEASURES[measure])
     if measure != "norm_ratio":
         _in_degrees(axes, table)
     _keys(figure, axes, groups)

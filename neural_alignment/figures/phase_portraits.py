@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from neural_alignment.figures.material import Drawn, Material, Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FIELD = {"color": "#c4c4c4", "linewidth": 0.6, "arrowsize": 0.6, "density": 0.9}
+_FIELD: dict[str, Any] = {"color": "#c4c4c4", "linewidth": 0.6, "arrowsize": 0.6, "density": 0.9}
 # Rule, input x, and title: mirror at lambda = 1 on either side of x^2 = lambda.
 _FLOWS = (
     ("symmetric", 1.0, "symmetric"),
@@ -40,7 +42,7 @@ def draw_alignment_losses(material: Material) -> Drawn:
     for panel, (rule, x, title) in zip(axes, _FLOWS, strict=True):
         matrix = gradient_flow.flow_matrix(rule, x)
         along_u, along_v = gradient_flow.eigenvalues(matrix)
-        _streams(panel, reach, lambda points, a=matrix: gradient_flow.field(points, a))
+        _streams(panel, reach, functools.partial(gradient_flow.field, matrix=matrix))
         panel.plot([-reach, reach], [-reach, reach], color=style.GREY, linewidth=0.8, label="w = b")
         for number, start in enumerate(_starts()):
             times = np.linspace(0.0, 3.0, 60)
@@ -80,11 +82,11 @@ def draw_two_layer(material: Material) -> Drawn:
     titles = ("backprop", f"feedback, b = {b:g}", f"symmetric, b = {b:g} at the start")
     table: list[Row] = []
     for panel, rule, title in zip(axes, two_layer.RULES, titles, strict=True):
-        _streams(panel, reach, lambda points, rule=rule: _in_plane(rule, points, b))
+        _streams(panel, reach, functools.partial(_in_plane, rule, b=b))
         _solutions(panel, reach, b if rule == "feedback" else None)
         starts = itertools.product((-1.9, -0.6, 0.6, 1.9), (-1.6, 0.0, 1.6))
         states = np.array([start if rule == "backprop" else (*start, b) for start in starts])
-        paths = two_layer.integrate(lambda s, r=rule: two_layer.flow(r, s), states, 20.0, 2000)
+        paths = two_layer.integrate(functools.partial(two_layer.flow, rule), states, 20.0, 2000)
         for number, path in enumerate(np.moveaxis(paths, 1, 0)):
             kept = path[::20]
             table += [
@@ -118,7 +120,7 @@ def _solutions(panel: Axes, reach: float, b: float | None) -> None:
             panel.plot(w1, part, color=style.COLOURS[1], linestyle=look, linewidth=2.2)
 
 
-def _streams(panel: Axes, reach: float, velocity: object) -> None:
+def _streams(panel: Axes, reach: float, velocity: Callable[[np.ndarray], np.ndarray]) -> None:
     line = np.linspace(-reach, reach, 41)
     points = np.stack(np.meshgrid(line, line), axis=-1)
     moved = velocity(points)
@@ -135,7 +137,7 @@ def _path(panel: Axes, path: np.ndarray, reach: float) -> None:
 
 
 def _path_key(lines: tuple[str, ...]) -> tuple[list[style.Line2D], list[str]]:
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "w = b": {"color": style.GREY, "linewidth": 0.8},
         "solutions, sinks": {"color": style.COLOURS[1], "linewidth": 2.2},
         "solutions, no sinks": {"color": style.COLOURS[1], "linewidth": 2.2, "linestyle": ":"},

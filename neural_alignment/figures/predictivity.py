@@ -206,7 +206,7 @@ def _alike(measured: np.ndarray, usable: np.ndarray) -> Iterator[tuple[np.ndarra
     """The usable sites that have the same images: (which images, which sites)."""
     found: dict[bytes, list[int]] = {}
     there = np.isfinite(measured)
-    for site in np.flatnonzero(usable):
+    for site in np.flatnonzero(usable).tolist():
         found.setdefault(there[:, site].tobytes(), []).append(site)
     for sites in found.values():
         yield there[:, sites[0]], np.array(sites)
@@ -255,11 +255,11 @@ def _notes(
             "and are fitted without them"
         )
     if not usable.all():
-        names = [assembly.sites[i] for i in np.flatnonzero(~usable)]
+        names = [assembly.sites[i] for i in np.flatnonzero(~usable).tolist()]
         yield f"{_named(names)}: constant, or too few images; no score"
     lost = [
         assembly.sites[i]
-        for i in np.flatnonzero(usable)
+        for i in np.flatnonzero(usable).tolist()
         if not any(np.isfinite(score.raw[i]) for score in scores)
     ]
     if lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def draw_eigenvalues(material: Material) -> Drawn:
             {"expansion": expansion, "lower_edge": lower, "upper_edge": upper}
             | {f"quantile_{q:g}": float(m) for q, m in zip(_QUANTILES, marks, strict=True)}
         )
-        own = {"color": style.COLOURS[0], "linestyle": "none"}
+        own: dict[str, Any] = {"color": style.COLOURS[0], "linestyle": "none"}
         spread.plot([expansion] * 2, marks[[0, -1]], **own, marker="_", markersize=8)
         spread.plot([expansion] * 2, marks[[1, 3]], color=style.COLOURS[0], linewidth=4, alpha=0.5)
         spread.plot([expansion], marks[[2]], **own, marker="o")
@@ -58,7 +58,7 @@ def draw_eigenvalues(material: Material) -> Drawn:
     density.set_xlabel(r"eigenvalue of $Q^\top Q$")
     density.set_ylabel("density")
     density.legend(title="expansion")
-    keys = {
+    keys: dict[str, dict[str, Any]] = {
         r"edges, $(1 \pm \sqrt{1/\mathrm{expansion}})^2$": {
             "color": style.COLOURS[1], "linestyle": "--"},
         "median": {"color": style.COLOURS[0], "marker": "o", "linestyle": "none"},
@@ -114,7 +114,7 @@ def draw_path_angle(material: Material) -> Drawn:
     )
     line = np.geomspace(_EXPANSIONS[0], _EXPANSIONS[-1], 200)
     label = r"$\arccos\,(1 + 1/\mathrm{expansion})^{-1/2}$"
-    look = {"color": style.COLOURS[1], "linestyle": "--"}
+    look: dict[str, Any] = {"color": style.COLOURS[1], "linestyle": "--"}
     panel.plot(line, [random_product.path_angle(x) for x in line], label=label, **look)
     panel.set_xscale("log")
     panel.set_xticks(_EXPANSIONS, [f"{x:g}" for x in _EXPANSIONS])

@@ -67,6 +67,12 @@ class Run:
         last = self.metrics[-1]
         return last["global_step"] / last["epoch"]
 
+    @property
+    def epochs_meant(self) -> float:
+        """The epochs after which it is to end."""
+        trained = self.number("train_epochs", float(_defaults()["train_epochs"]))
+        return min(trained, self.number("max_epochs", trained))
+
     def number(self, flag: str, default: float) -> float:
         """A flag's value as a number."""
         return float(self.flags.get(flag, default))
@@ -124,7 +130,7 @@ def read(folders: Iterable[str | pathlib.Path]) -> Found:
 
     Returns:
         What is there. A run that has the settings and the seed of another, or no whole epoch yet,
-        is left out and named in `notes`.
+        is left out and named in `notes`, and so is one named that has not ended.
 
     Raises:
         RunReadError: a folder that is not there or holds neither, or a table that is none.
@@ -147,6 +153,9 @@ def read(folders: Iterable[str | pathlib.Path]) -> Found:
             notes.append(f"{path} is left out: it has the settings and the seed of {other}")
             continue
         runs.append(run)
+        done, meant = run.metrics[-1]["epoch"], run.epochs_meant
+        if done < math.floor(meant):
+            notes.append(f"{path} is drawn as it is, after {done:g} of {meant:g} epochs")
     return Found(tuple(runs), tuple(searches.values()), tuple(notes))
 
 

@@ -41,9 +41,7 @@ def draw(material: Material) -> Drawn:
         NotDrawn: no run has both kernels in a checkpoint, or not those that were asked for.
     """
     material.leave_out_backprop()
-    runs = material.having(
-        lambda run: bool(run.layers and run.checkpoints()), "checkpoints with W and B", _REMEDY
-    )
+    runs = material.having(_has_kernels, "checkpoints with W and B", _REMEDY)
     groups = grouped(runs)
     if len(groups) > _MOST_GROUPS:
         material.notes.append(f"scatter: the first {_MOST_GROUPS} of {len(groups)} groups")
@@ -77,6 +75,10 @@ def draw(material: Material) -> Drawn:
         row[0].set_ylabel(f"{style.shorten(group.label, 30)}\n{style.shorten(layer, 30)}\nB")
         _same_limits(row)
     return Drawn(figure, table)
+
+
+def _has_kernels(run: Run) -> bool:
+    return run.measures("weight_angle") and bool(run.checkpoints())
 
 
 def _numbers(w: np.ndarray, b: np.ndarray) -> str:
@@ -172,5 +174,8 @@ def _kernels(run: Run, step: int, layer: str, rule: Rule) -> tuple[np.ndarray, n
     }
     w = keras.ops.convert_to_tensor(weights["kernel"])
     seed = keras.ops.convert_to_tensor([int(run.seed), step], "int32")  # of rules that draw B
-    b = rule.make(**rule.biases()).backward_kernel(w, variables, seed)
+    made = rule.make(**rule.biases())
+    if made is None:
+        raise NotDrawn(f"Expected a rule with a kernel B. Received: {run.folder}, {rule.name}")
+    b = made.backward_kernel(w, variables, seed)
     return weights["kernel"].ravel(), keras.ops.convert_to_numpy(b).ravel()

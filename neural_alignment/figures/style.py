@@ -22,11 +22,23 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 GREY = "#767676"
+# What stands on the axis of a measure of layers.
+MEASURES = {
+    "weight_angle": "angle of W and B (°)",
+    "norm_ratio": "|B| / |W|",
+    "projection_angle": "angle of x W and x B (°)",
+    "local_gradient_angle": "angle of dy B$^T$ and dy W$^T$ (°)",
+    "error_angle": "angle to BP's error (°)",
+    "error_norm": "error's norm / BP's",
+    "backprop_norm": "norm of BP's error",
+    "weight_correlation": "correlation of W and B",
+    "alignment_loss": "R",
+}
 # Layers that a legend has room for; more of them get a colour bar.
 MOST_IN_LEGEND = 10
 _MOST_COLUMNS = 3
 _MARKED_UP_TO = 12
-_RC = {
+_RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelsize": 9,
@@ -57,6 +69,11 @@ def context() -> Iterator[None]:
         yield
 
 
+def columns(count: int) -> int:
+    """How many of so many panels stand in a row."""
+    return 2 if count == 4 else min(count, _MOST_COLUMNS)
+
+
 def panels(
     count: int, width: float = 3.1, height: float = 2.6, **options: Any
 ) -> tuple[Figure, list[Axes]]:
@@ -71,10 +88,10 @@ def panels(
     Returns:
         The figure, and its panels in reading order.
     """
-    columns = 2 if count == 4 else min(count, _MOST_COLUMNS)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width * columns + 0.4, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    across = columns(count)
+    rows = math.ceil(count / across)
+    figure = Figure(figsize=(width * across + 0.4, height * rows), layout="constrained")
+    grid = figure.subplots(rows, across, squeeze=False, **options)
     for spare in grid.flat[count:]:
         spare.remove()
     return figure, list(grid.flat[:count])
@@ -114,6 +131,8 @@ def of_depth(index: int, count: int, points: int = 1) -> dict[str, Any]:
         look["marker"] = MARKERS[index % len(MARKERS)]
         look["markevery"] = max(1, math.ceil(points / _MARKED_UP_TO))
         look["linestyle"] = LINES[index % len(LINES)]
+    elif points == 1:  # which no line shows
+        look["marker"] = "."
     return look
 
 

@@ -25,7 +25,7 @@ def make_run(
     """A run whose accuracy ends at `top1` and whose angles fall from 90° by depth and epoch."""
     folder.mkdir(parents=True)
     given = {"alignment": rule, "dataset": "digits", "model": "fc", "seed": seed} | flags
-    given |= {"train_epochs": "40.0", "defaults": "none"}
+    given = {"train_epochs": float(max(epochs, 1)), "defaults": "none"} | given
     if rule != "backprop":  # a rule's every option is in the file
         given.setdefault("density", 1.0)
     lines = [f"--{name}={value}\n" for name, value in sorted(given.items())]

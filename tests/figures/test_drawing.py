@@ -194,6 +194,8 @@ def test_the_list(capsys, monkeypatch):
         (["--epochs=-1", "RUN"], "expected finite numbers >= 0"),
         (["--no_such_flag", "RUN"], "Unknown command line flag"),
         ([""], "RUN: expected a path"),
+        (["RUN", "--figure=curves", "--epochs=2"], "--epochs: expected with --figure=scatter"),
+        (["RUN", "--components=3"], "--components: expected with --figure=predictivity"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):

@@ -24,7 +24,7 @@ def test_a_panel_a_measure_and_a_line_a_layer(tmp_path):
     angles, ratios = figure.axes
     assert lines(angles) == {"first": [80.0, 40.0], "inner/last": [70.0, 30.0]}
     assert lines(ratios) == {"first": [1.0, 1.1], "inner/last": [1.2, 1.3]}
-    assert angles.get_ylabel() == "angle of W and B (degrees)"
+    assert angles.get_ylabel() == "angle of W and B (°)"
     assert len({line.get_color() for line in angles.get_lines()}) == 2
     assert [text.get_text() for text in ratios.get_legend().get_texts()] == ["first", "inner/last"]
 
@@ -40,6 +40,12 @@ def test_the_epochs_are_those_of_the_training():
     history.history, history.epoch = {"weight_angle/a": [3.0, 2.0]}, [5, 6]
     (panel,) = plot_history(history).axes
     assert list(panel.get_lines()[0].get_xdata()) == [6, 7]
+
+
+def test_one_epoch_of_many_layers_is_seen():
+    history = {f"weight_angle/layer{i}": [float(i)] for i in range(20)}
+    (panel,) = plot_history(history).axes
+    assert {line.get_marker() for line in panel.get_lines()} == {"."}
 
 
 @pytest.mark.parametrize("logs", [{}, {"loss": [1.0]}])

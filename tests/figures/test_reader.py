@@ -70,9 +70,12 @@ def test_what_is_left_out_is_said(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b")
     make_run(tmp_path / "new", seed=1, epochs=0)
+    make_run(tmp_path / "stopped", seed=3, train_epochs=4.5, max_epochs=3.0)
+    make_run(tmp_path / "under_way", seed=2, train_epochs=4.5)
     found = read([tmp_path, tmp_path / "a"])
-    assert [run.folder.name for run in found.runs] == ["a"]
-    twice, empty = found.notes
+    assert [run.folder.name for run in found.runs] == ["a", "stopped", "under_way"]
+    twice, empty, unfinished = found.notes
+    assert "under_way is drawn as it is, after 3 of 4.5 epochs" in unfinished
     assert "b is left out: it has the settings and the seed of" in twice
     assert "new is left out: it has no whole epoch" in empty
 
