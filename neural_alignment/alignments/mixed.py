@@ -68,7 +68,6 @@ class Mixed(Alignment):
             "fractions": "moving_average(tau=0.25):0.3,"
             "product(expansion=3.0,factored=false):0.4,sign_symmetry(magnitude=batch_random):0.3"
         },
-        "untied": {"fractions": "feedback(density=0.5):0.5,symmetric:0.5"},
     }
 
     # Made of `fractions`; no option.

@@ -12,7 +12,7 @@ from neural_alignment import alignments, config
 from neural_alignment.maps import Conv, Matmul
 from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training import build
-from tests.layers.conformance import RULES, draw, rule
+from tests.layers.conformance import EVERY, draw, rule
 from tests.presets.support import parse
 
 SCHEDULE = rate_scheduler.Coefficient(value=0.0, steps_per_epoch=10, train_epochs=2.0)
@@ -98,7 +98,7 @@ def test_what_can_align_or_is_not_known_is_not(name, options):
         alignments.get(alignments.rule(name)(**options))
 
 
-@pytest.mark.parametrize("variant", [*RULES])
+@pytest.mark.parametrize("variant", [*EVERY])
 def test_variants_of_the_common_tests_are_sound(variant):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

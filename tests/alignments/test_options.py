@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from neural_alignment import alignments, layers
-from tests.layers.conformance import RULES, rule
+from tests.layers.conformance import EVERY, rule
 
 COEFFICIENTS = [
     (name, field.name)
@@ -57,12 +57,12 @@ def test_defaults_of_the_coefficients():
     }
 
 
-@pytest.mark.parametrize("variant", RULES)
+@pytest.mark.parametrize("variant", EVERY)
 def test_configs(variant):
     made = rule(variant)
     config = made.get_config()
     assert set(config) == {field.name for field in dataclasses.fields(made)}
-    assert {key: config[key] for key in RULES[variant]} == RULES[variant]
+    assert {key: config[key] for key in EVERY[variant]} == EVERY[variant]
     assert type(made).from_config(config) == made
     assert alignments.get(alignments.serialize(made)) == made
     assert made.replace() == made
@@ -70,7 +70,7 @@ def test_configs(variant):
     assert alignments.get(made) is made
 
 
-@pytest.mark.parametrize("variant", RULES)
+@pytest.mark.parametrize("variant", EVERY)
 def test_every_option_has_help_and_no_default_changes_a_rule(variant):
     cls = type(rule(variant))
     for field in dataclasses.fields(cls):

@@ -10,7 +10,7 @@ import numpy as np
 
 from neural_alignment.layers import training_step
 from tests.backends.gradients import gradients
-from tests.layers.conformance import LAYERS, PLAIN_RULES, REPRESENTATIVES, RULES, draw, rule
+from tests.layers.conformance import EVERY, LAYERS, PLAIN_RULES, REPRESENTATIVES, draw, rule
 
 STEP, SEED = 7, 3
 # One rule of each kind goes through every layer in the fast tests; every rule goes through Dense.
@@ -19,13 +19,14 @@ SAMPLE = ("symmetric", "mirror:noise", "information", "product", "sign_symmetry"
 
 def every_case():
     """Names of all cases."""
-    return [f"{variant}/{name}" for name in LAYERS for variant in RULES]
+    return [f"{variant}/{name}" for name in LAYERS for variant in EVERY]
 
 
 def sample():
     """Names of the cases of the fast tests."""
     cases = [f"{variant}/{name}" for name in REPRESENTATIVES for variant in SAMPLE]
-    cases += [f"product:composite/{name}" for name in ("dense", "conv2d_same")]
+    more = ("product:composite", "phaseless:batch")
+    cases += [f"{variant}/{name}" for variant in more for name in ("dense", "conv2d_same")]
     return cases + [f"{variant}/dense" for variant in PLAIN_RULES if variant not in SAMPLE]
 
 

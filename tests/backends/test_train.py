@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.backends import train
-from tests.layers.conformance import PLAIN_RULES, RULES
+from tests.layers.conformance import EVERY, PLAIN_RULES
 
 pytestmark = [
     pytest.mark.backend,
@@ -23,7 +23,8 @@ pytestmark = [
     ),
 ]
 
-VARIANTS = tuple(RULES) if os.environ.get("EVERY_CASE") else PLAIN_RULES
+SAMPLE = (*PLAIN_RULES, "phaseless:batch")
+VARIANTS = tuple(EVERY) if os.environ.get("EVERY_CASE") else SAMPLE
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from neural_alignment import alignments, layers
 from neural_alignment.layers import Aligned, training_step
 from tests.layers.conformance import (
     COMPILED_BY_KERAS,
+    EVERY,
     LAYERS,
     PLAIN_RULES,
     REPRESENTATIVES,
@@ -52,11 +53,12 @@ def rules_to_compile(name):
 def rules_to_save(name):
     """Every variant through the representatives; elsewhere one of each kind of variable."""
     if name in REPRESENTATIVES:
-        return tuple(RULES)
+        return tuple(EVERY)
     return ("feedback", "symmetric", "mirror:noise", "sign_symmetry", "product:sparse")
 
 
 def test_the_table_leaves_no_rule_out():
+    assert {variant.partition(":")[0] for variant in EVERY} == set(alignments.layer_names())
     plain = [n for n in alignments.layer_names() if not alignments.rule(n).disturbs_input]
     assert sorted(PLAIN_RULES) == plain
 
@@ -171,7 +173,7 @@ def test_dtype_policies(name, policy):
             assert np.isfinite(found.loss)
 
 
-def all_rules_model(case, seed=0, variants=tuple(RULES), **changes):
+def all_rules_model(case, seed=0, variants=tuple(EVERY), **changes):
     """A model with a branch for every rule."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(case.input_shape[1:], batch_size=case.input_shape[0])
@@ -280,7 +282,7 @@ def test_layer_configs(name):
     # Not of every layer, and alpha not in Keras 3.8.
     arguments |= {k: v for k, v in {"lora_rank": 2, "lora_alpha": 3}.items() if k in parameters}
     regularizer = keras.regularizers.L2(0.1)
-    for variant in (None, *RULES):
+    for variant in (None, *EVERY):
         alignment = None if variant is None else rule(variant)
         layer = case.make(alignment, activity_regularizer=regularizer, **arguments)
         config = layer.get_config()
@@ -295,7 +297,7 @@ def test_layer_configs(name):
 @pytest.mark.parametrize("name", ["dense", "conv2d_same"])
 def test_one_trace_for_many_steps(name):
     case = LAYERS[name]
-    made = {variant: built(case, rule(variant)) for variant in RULES}
+    made = {variant: built(case, rule(variant)) for variant in EVERY}
     traces = []
 
     @tf.function

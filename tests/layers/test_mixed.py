@@ -185,6 +185,17 @@ def test_what_groups_cannot_have_is_refused():
         layer.build((3, 2, 5))
 
 
+def test_without_a_tied_group_no_gradient_of_j_reaches_b():
+    rule = alignments.Mixed(fractions={"feedback": 0.5, "symmetric": 0.5})
+    assert not rule.tie_grad
+    layer = built(layers.Dense, rule, (3, 5), units=4)
+    found = measure(layer, tf.constant(draw((3, 5))), draw((3, 4), 1))
+    names = {name for name in found.of_j if name.startswith("backward")}
+    assert len(names) == 2 and all(found.of_j[name] is None for name in names)
+    reached = {name for name, g in found.of_r.items() if g is not None}
+    assert reached == {"backward_kernel_1_symmetric"}
+
+
 @pytest.mark.parametrize(("units", "counts"), [(1, [1]), (3, [2, 1]), (4, [2, 1, 1])])
 def test_small_layers_have_the_groups_that_get_a_unit(units, counts):
     layer = built(layers.Dense, "mixed", (None, 5), units=units)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_alignment import alignments, data, optimizers
-from neural_alignment.layers import Conv2D, Dense
+from neural_alignment.layers import Conv2D, Dense, align
 from neural_alignment.layers.aligned import aligned_layers, training_step
 from neural_alignment.models.normalization import BatchNormalization
 from neural_alignment.optimizers.optimizers import Clip
@@ -90,6 +90,27 @@ def train(
     return values | {f"logs/{name}": np.asarray(value) for name, value in logs.items()}
 
 
+def of_models(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """Weights and losses of a small network with every rule of whole models, after some steps."""
+    found = {}
+    for name in sorted(set(alignments.names()) - set(alignments.layer_names())):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            x = inputs = keras.Input((8, 8, 1))
+            x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="conv")(x)
+            x = keras.layers.Dense(10, name="logits")(keras.layers.Flatten()(x))
+            model = align(keras.Model(inputs, x), name)
+            rate = lambda step: 1.0  # noqa: E731
+            step = Step(model, optimizers.get("momentum", learning_rate=0.3), None, rate, rate)
+            plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH)
+            trainer = Trainer(model, step, data.get("digits"), plan, strategy)
+        trainer.total_steps = STEPS
+        logs = trainer.fit()
+        found |= {f"{name}/{v.path}": np.asarray(v) for v in model.weights}
+        found |= {f"{name}/{key}": np.asarray(value) for key, value in logs.items()}
+    return found
+
+
 def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
     """Each replica's alignment losses of noisy rules, on the same batch and the same weights."""
     keras.utils.set_random_seed(0)
@@ -97,6 +118,7 @@ def noise(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         alignments.rule("mirror")(input_distribution="normal", input_stddev=1.0),
         alignments.rule("information")(input_distribution="uniform", input_stddev=1.0),
         alignments.rule("activation")(input_distribution="normal", input_stddev=1.0),
+        alignments.rule("phaseless")(),
     ]
     with strategy.scope():
         model = network(noisy, convolutions=True)
@@ -167,6 +189,7 @@ def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: s
         values = train(strategy, convolutions, compiled) | statistics(strategy, compiled)
         if not compiled:
             values |= noise(strategy)
+            values |= of_models(strategy) if convolutions else {}
         chief = "" if is_chief(strategy) else "_other"
         np.savez(folder / f"{kind}{chief}.npz", **values)
     sys.stdout.flush()

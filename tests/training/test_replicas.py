@@ -99,6 +99,11 @@ def test_two_devices(two):
     _compare(two["one_device"], two["mirrored_2"])
 
 
+def test_rules_of_whole_models_are_there(two):
+    for name in set(alignments.names()) - set(alignments.layer_names()):
+        assert [key for key in two["one_device"] if key.startswith(f"{name}/") and "kernel" in key]
+
+
 @pytest.mark.parametrize("kind", ["one_device_compiled", "mirrored_2_compiled"])
 def test_two_devices_that_compile(compiled, kind):
     _compare(compiled["one_device"], compiled[kind])
