@@ -25,6 +25,7 @@ COMMANDS = [
     *[("figures", hidden) for hidden in ("absl", "rich", "matplotlib")],
     *[("figures --figure=scatter", hidden) for hidden in ("matplotlib", "tensorflow")],
     *[("figures --figure=predictivity", hidden) for hidden in ("h5py", "sklearn")],
+    *[("report", hidden) for hidden in ("absl", "matplotlib")],
     *[("search report", hidden) for hidden in ("absl", "rich", "matplotlib")],
 ]
 ARGUMENTS = {
@@ -37,6 +38,7 @@ ARGUMENTS = {
     "figures": ["figures", "out", "--figure=curves"],
     "figures --figure=scatter": ["figures", "out", "--figure=scatter"],
     "figures --figure=predictivity": ["figures", "--figure=predictivity"],
+    "report": ["report", "nowhere"],
     "search report": ["search", "report", "out"],
     "prepare": ["prepare", "--train=a", "--validation=b", "--output_dir=out"],
 }  # fmt: skip

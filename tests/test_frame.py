@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "runs": set(),
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},
-    "cli": {"config", "data", "figures", "runs", "training", "search"},
+    "report": {"alignments", "config", "figures", "runs"},
+    "cli": {"report", "config", "data", "figures", "runs", "training", "search"},
     "__main__.py": {"cli"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "validates a checkpoint of a run",
     "search": "searches training settings, or reports on a search",
     "figures": "draws figures of runs, of searches, and of the papers' theory",
+    "report": "writes one HTML page about runs: settings, curves, angles, times",
     "prepare": "turns ImageNet, or class folders of images, into TFRecords",
 }
 

@@ -1,0 +1,87 @@
+"""`neural-alignment report`: one HTML page about runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from neural_alignment import config
+from neural_alignment.cli import environment
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config.options import (
+    PathText,
+    UsageError,
+    define_group,
+    expand_path,
+    option,
+    read_group,
+    settings_of,
+)
+from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.figures.reader import RunReadError
+from neural_alignment.messages import of_system
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is to be written."""
+
+    output: PathText = option("report.html", "the HTML file", main=True)
+
+
+_PROGRAM = Program(
+    usage="usage: neural-alignment report RUN [RUN...] [--output=FILE]",
+    about="Writes one HTML page about runs, side by side, with all that it shows inside it: "
+    "settings that differ from the defaults, curves, every layer's angles and norms, times.",
+    define=lambda fv: define_group(Report, fv),
+    sections=lambda: [("Page", settings_of(Report))],
+    page="docs/runs.md",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the page that a command line asks for; may be called again in the same process.
+
+    Args:
+        argv: the command line, the program's name first; None: this process's.
+
+    Returns:
+        The exit code: 0; 1 for an error; 2 for wrong usage.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout():
+        try:
+            return _main(argv)
+        except UsageError as error:
+            return _say(error, USAGE)
+        except OSError as error:
+            return _say(of_system(error), FAILED)
+        except (RunReadError, environment.UnusableError) as error:
+            return _say(error, FAILED)
+
+
+def _main(argv: Sequence[str]) -> int:
+    if wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=True))
+        return DONE
+    fv, given = parse(_PROGRAM, config.expand(argv, presets=False))
+    wanted = read_group(Report, fv)
+    if not given:
+        raise UsageError("expected run directories. Received: none")
+    try:
+        folders = [expand_path(folder) for folder in given]
+    except ValueError as error:
+        raise UsageError(f"RUN: {error}") from error
+    environment.require("report", "matplotlib")
+    from neural_alignment import report
+
+    for note in report.write(folders, wanted.output):
+        environment.say(f"note: {note}\n")
+    sys.stdout.write(f"{wanted.output}\n")
+    return DONE
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"error: {message}\n")
+    return code

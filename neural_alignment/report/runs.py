@@ -1,0 +1,161 @@
+"""What the page says of a run beyond its tables: settings apart from defaults, times, outcome."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import itertools
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from neural_alignment import alignments
+from neural_alignment.config.flags import Rule, flag_text, sections
+from neural_alignment.figures.reader import Run
+from neural_alignment.runs import record
+
+# Where a run is and comes from: no settings of what it computes.
+_NOT_SHOWN = frozenset(("workdir", "preset", "defaults"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """How long a run took, as its times.csv has it.
+
+    Args:
+        steps: of which the time is known.
+        train_seconds: of those.
+        other_seconds: of validation and measures.
+    """
+
+    steps: int
+    train_seconds: float
+    other_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A run as the page shows it.
+
+    Args:
+        name: what it is called there.
+        run: as its files have it.
+        settings: flag to text, those that are not at their defaults.
+        filled: of these, what no command line said: it holds by data set, model and rule.
+        times: None where the run has no times.csv.
+    """
+
+    name: str
+    run: Run
+    settings: Mapping[str, str]
+    filled: frozenset[str]
+    times: Times | None
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        """Its last epoch's row."""
+        return self.run.metrics[-1]
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The row of its highest validation accuracy."""
+        finite = [row for row in self.run.metrics if math.isfinite(row["val_top1"])]
+        return max(finite or self.run.metrics, key=lambda row: row["val_top1"])
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training examples a second, validation apart; None where no time is known."""
+        if self.times is None or self.times.train_seconds <= 0.0:
+            return None
+        return self.times.steps * float(self.flag("train_batch_size")) / self.times.train_seconds
+
+    def flag(self, name: str) -> str:
+        """What a flag is in this run, its default where it is not apart from it."""
+        return self.run.flags.get(name) or _flag_defaults().get(name) or "-"
+
+
+def shown(runs: Sequence[Run]) -> list[Shown]:
+    """Runs with their names, settings and times.
+
+    Args:
+        runs: as `figures.reader.read` gives them.
+
+    Returns:
+        The same, in order.
+    """
+    return [
+        Shown(name, run, _settings(run), _filled(run), _times(run.folder / "times.csv"))
+        for name, run in zip(_names([run.folder for run in runs]), runs, strict=True)
+    ]
+
+
+def defaults(runs: Sequence[Shown]) -> dict[str, str]:
+    """The defaults of the settings that are apart from them in some run.
+
+    Args:
+        runs: of the page.
+
+    Returns:
+        Flag to text, in the order of `--help`; "-" where it has none, or not the same in all.
+    """
+    wanted = {name for each in runs for name in each.settings}
+    of_flags = _flag_defaults()
+    found = {}
+    for name in [*(n for n in of_flags if n in wanted), *sorted(wanted - of_flags.keys())]:
+        options = {_rule_defaults(each.run.rule).get(name) for each in runs} - {None}
+        text = of_flags.get(name)
+        found[name] = text if text is not None else options.pop() if len(options) == 1 else "-"
+    return found
+
+
+def _settings(run: Run) -> dict[str, str]:
+    of_rule = _rule_defaults(run.rule)
+    return {
+        name: text
+        for name, text in run.flags.items()
+        if name not in _NOT_SHOWN and of_rule.get(name) != text
+    }
+
+
+def _filled(run: Run) -> frozenset[str]:
+    lines = (run.folder / "flags.cfg").read_text(encoding="utf-8").splitlines()
+    return frozenset(record.filled([line for line in lines if line.startswith("--")]))
+
+
+@functools.cache
+def _flag_defaults() -> dict[str, str | None]:
+    settings = itertools.chain.from_iterable(section for _, section in sections())
+    return {s.flag: None if s.default is None else flag_text(s.default) for s in settings}
+
+
+def _rule_defaults(rule: str) -> dict[str, str]:
+    if rule not in alignments.names():  # backpropagation, or one that `--import` registers
+        return {}
+    options = Rule(name=rule, options={}, schedules={}).options_in_force()
+    return {name: flag_text(value) for name, value in options.items()}
+
+
+def _names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _times(path: pathlib.Path) -> Times | None:
+    if not path.exists():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return Times(
+            sum(int(row["steps"]) for row in rows),
+            math.fsum(float(row["train_seconds"]) for row in rows),
+            math.fsum(float(row["other_seconds"]) for row in rows),
+        )
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        return None  # it is for information alone

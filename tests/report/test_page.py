@@ -1,0 +1,139 @@
+"""The page about runs: self-contained; settings, outcome, times; what it refuses."""
+
+import html.parser
+import re
+
+import pytest
+
+from neural_alignment import report
+from neural_alignment.cli import main
+from neural_alignment.figures.reader import RunReadError, read
+from neural_alignment.report.runs import defaults, shown
+from tests.figures.made_runs import make_run, write_table
+
+TIMES = ("epoch", "global_step", "steps", "train_seconds", "other_seconds")
+
+
+class Page(html.parser.HTMLParser):
+    """Cells by table row, images, headings, and whatever names another file."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.images, self.headings, self.addresses, self._in = [], [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self._in = tag
+        self.addresses += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
+        if tag == "img":
+            self.images.append(attrs["alt"])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._in = None
+
+    def handle_data(self, data):
+        if self._in in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self._in == "h2":
+            self.headings.append(data)
+
+    def row(self, head):
+        [found] = [row[1:] for row in self.rows if row[0] == head]
+        return found
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "a", learning_rate=0.05, decay_coef=0.001, self_coef=0.7, top1=0.9)
+    make_run(folder / "b<i>", rule="backprop", learning_rate=0.03, top1=0.95)
+    write_table(folder / "a" / "times.csv", TIMES, [(1, 42, 42, 2.0, 0.5), (2, 84, 42, 1.0, 0.25)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(two, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert report.write([two / "a", two / "b<i>"], path) == []
+    return path.read_text()
+
+
+def test_it_needs_no_other_file(page):
+    found = Page(page)
+    assert found.addresses and all(
+        each.startswith("data:image/svg+xml;") for each in found.addresses
+    )
+    assert not re.search(r"<script|<link|@import|url\(", page)
+
+
+def test_outcome_and_times(page):
+    found = Page(page)
+    assert found.row("top-1, last epoch") == ["90.00 %", "95.00 %"]
+    assert found.row("epochs (steps)") == ["3 (126)", "3 (126)"]
+    assert found.row("time of the steps") == ["0 min 3.0 s", "-"]
+    assert found.row("data set, model, rule") == ["digits, fc, symmetric", "digits, fc, backprop"]
+
+
+def test_settings_that_differ_from_the_defaults(page):
+    found = Page(page)
+    assert found.row("learning_rate")[1:] == ["0.05", "0.03"]
+    assert found.row("self_coef")[1:] == ["0.7", "default"]
+    heads = [row[0] for row in found.rows]
+    assert "density" not in heads  # at the rule's default
+    assert "workdir" not in heads and "defaults" not in heads
+
+
+def test_charts_and_layers(page):
+    found = Page(page)
+    assert {"top-1 (%)", "training loss", "validation loss"} <= set(found.images)
+    assert "Angle of W and B (degrees)" in found.headings and "|B| / |W|" in found.headings
+    assert found.row("dense_output") == ["30", "0.7", "30", "0.7"]
+
+
+def test_names_are_text(page):
+    assert "b<i>" not in page and "b&lt;i&gt;" in page
+
+
+def test_a_value_that_was_filled_in_is_marked(tmp_path):
+    make_run(tmp_path / "run", learning_rate=0.05)
+    flags = tmp_path / "run" / "flags.cfg"
+    flags.write_text(flags.read_text().replace("--defaults=none", "--defaults=learning_rate"))
+    report.write([tmp_path / "run"], tmp_path / "page.html")
+    assert Page((tmp_path / "page.html").read_text()).row("learning_rate")[1:] == ["0.05 *"]
+
+
+def test_names_are_as_short_as_tells_apart(tmp_path):
+    for folder in ("x/run", "y/run"):
+        make_run(tmp_path / folder, seed=len(folder) + ord(folder[0]))
+    runs = shown(read([tmp_path]).runs)
+    assert [each.name for each in runs] == ["x/run", "y/run"]
+    assert "seed" in defaults(runs)
+
+
+def test_what_cannot_be_shown_is_refused_or_noted(tmp_path, capsys):
+    with pytest.raises(RunReadError, match="whole epoch"):
+        make_run(tmp_path / "begun", epochs=0)
+        report.write([tmp_path / "begun"], tmp_path / "page.html")
+    make_run(tmp_path / "run")
+    called = ["neural-alignment", "report"]
+    output = tmp_path / "page.html"
+    assert main.main([*called, str(tmp_path), f"--output={output}"]) == 0
+    assert "begun is left out" in capsys.readouterr().err and output.exists()
+    cases = {
+        (): (2, "expected run directories"),
+        (str(tmp_path / "nowhere"),): (1, "there is no such folder"),
+        (str(tmp_path), f"--output={tmp_path / 'none' / 'x.html'}"): (1, "none"),
+        (str(tmp_path), "--output="): (2, "--output"),
+    }
+    for arguments, (code, words) in cases.items():
+        assert main.main([*called, *arguments]) == code
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and words in text and "Traceback" not in text
+    (tmp_path / "run" / "layers.csv").write_text("epoch,layer\n1,x\n")
+    assert main.main([*called, str(tmp_path / "run")]) == 1
+    assert "layers.csv" in capsys.readouterr().err
