@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},
     "report": {"alignments", "config", "figures", "runs"},
-    "cli": {"report", "config", "data", "figures", "runs", "training", "search"},
+    "reproduce": {"config", "runs", "training", "search"},
+    "cli": {"config", "data", "figures", "report", "reproduce", "runs", "search", "training"},
     "__main__.py": {"cli"},
 }
 # Imported to declare flags, where loading TensorFlow would take seconds.

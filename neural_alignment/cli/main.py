@@ -17,6 +17,7 @@ COMMANDS = {
     "search": "searches training settings, or reports on a search",
     "figures": "draws figures of runs, of searches, and of the papers' theory",
     "report": "writes one HTML page about runs: settings, curves, angles, times",
+    "reproduce": "runs what a published figure or table needs, and compares",
     "prepare": "turns ImageNet, or class folders of images, into TFRecords",
 }
 

@@ -1,0 +1,246 @@
+"""`neural-alignment reproduce NAME`: the runs of a published figure or table, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from neural_alignment import atomic, config, reproduce
+from neural_alignment.cli import environment
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config.options import (
+    PathText,
+    UsageError,
+    define_group,
+    option,
+    read_group,
+    settings_of,
+)
+from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.messages import of_system
+from neural_alignment.reproduce import results
+from neural_alignment.reproduce.jobs import Job, folder_of, jobs
+from neural_alignment.reproduce.runner import Runner, log_of
+from neural_alignment.runs.directory import RunDirectoryError
+from neural_alignment.search import devices
+from neural_alignment.search.forkserver import ForkServer
+from neural_alignment.search.processes import Launcher, ScriptLauncher
+from neural_alignment.search.trial import Interrupted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PRELOADED = ("neural_alignment.cli.preload",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What is run, and how much of it."""
+
+    listed: bool = option(
+        False, "list what can be reproduced, and what it takes", flag="list", main=True
+    )
+    seeds: int | None = option(
+        None, "runs of each setting, with seeds 0, 1, ... (default: as published)", low=1, main=True
+    )
+    only: tuple[str, ...] = option((), "some of its lines or columns, comma-separated", main=True)
+    scale: float = option(
+        1.0,
+        "factor of every run's length; all schedules move with it, and the runs have folders of "
+        "their own",
+        above=0,
+        main=True,
+    )
+    parallel: int = option(1, "runs at a time", low=1, main=True)
+    devices: tuple[str, ...] = option((), "CUDA device ids, or cpu: runs on each in turn")
+    data_dir: PathText | None = option(None, "folder of the data", main=True)
+    outdir: PathText = option(
+        "runs/reproduce", "folder for the runs, the tables and the figures", main=True
+    )
+    train: bool = option(True, "run what is missing; else tabulate and draw what is there")
+    draw: bool = option(True, "draw the figures")
+
+
+_PROGRAM = Program(
+    usage="usage: neural-alignment reproduce NAME [--data_dir=DIR] [--FLAG=VALUE ...]\n"
+    "       neural-alignment reproduce --list",
+    about="Runs what a published figure or table needs, draws it, and prints what was published "
+    "beside what came out. Runs that are there are not run again; the same command goes on.",
+    define=lambda fv: define_group(Reproduction, fv),
+    sections=lambda: [("Reproduction", settings_of(Reproduction))],
+    page="docs/reproduction.md",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reproduces what a command line names; may be called again in the same process.
+
+    Args:
+        argv: the command line, the program's name first; None: this process's.
+
+    Returns:
+        The exit code: 0; 1 for an error or a run that failed; 2 for wrong usage; 128 + the signal's
+        number where it was told to stop.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout():
+        try:
+            return _main(argv)
+        except UsageError as error:
+            return _say(f"error: {error}", USAGE)
+        except Interrupted as interrupted:
+            return _say(interrupted, 128 + interrupted.number)
+        except KeyboardInterrupt:
+            return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
+        except OSError as error:
+            return _say(f"error: {of_system(error)}", FAILED)
+        except (RunDirectoryError, RuntimeError) as error:
+            return _say(f"error: {error}", FAILED)
+
+
+def _main(argv: Sequence[str]) -> int:
+    if wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=True))
+        return DONE
+    fv, rest = parse(_PROGRAM, config.expand(argv, presets=False))
+    given = read_group(Reproduction, fv)
+    if given.listed:
+        return _list()
+    if len(rest) != 1:
+        raise UsageError(
+            f"expected one of {', '.join(reproduce.names())}. Received: {' '.join(rest) or 'none'}."
+            " --list says what each is"
+        )
+    try:
+        recipe = reproduce.get(rest[0])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if recipe.data is None and given.data_dir is not None:
+        raise UsageError(f"--data_dir: expected none, as {recipe.name} needs no files. "
+                         f"Received: {given.data_dir!r}")  # fmt: skip
+    return _reproduce(recipe, given)
+
+
+def _list() -> int:
+    environment.require("reproduce", "rich")
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what", "published in", "needs", "runs", "each")
+    for recipe in map(reproduce.get, reproduce.names()):
+        needs = f"--data_dir: {recipe.data}" if recipe.data else "nothing"
+        runs = f"{recipe.count} x {recipe.seeds} seeds" if recipe.count else "none"
+        table.add_row(recipe.name, recipe.title, recipe.source, needs, runs, recipe.cost)
+    Console().print(table)
+    return DONE
+
+
+def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
+    environment.prepare("reproduce")
+    from rich.console import Console
+
+    console = Console()
+    more = {} if given.data_dir is None else {"data_dir": given.data_dir}
+    outdir = pathlib.Path(given.outdir)
+    planned = list(
+        jobs(
+            recipe, outdir, seeds=given.seeds, scale=given.scale, only=given.only, more=more
+        )
+    )  # fmt: skip
+    folder = folder_of(recipe, outdir, given.scale)
+    missing = [job for job in planned if not job.is_done()]
+    _announce(console, recipe, given, len(planned), len(missing))
+    failed: Sequence[Job] = ()
+    if missing and given.train:
+        failed = _run(console, missing, given, folder)
+    done = [job for job in planned if job.is_done()]
+    _compare(console, recipe, done, given.scale, folder)
+    if given.draw:
+        _draw(console, recipe, done, folder)
+    for job in failed:
+        _say(f"error: {job.name} failed; its output is in {log_of(job)}", FAILED)
+    return FAILED if failed else DONE
+
+
+def _announce(
+    console: Console, recipe: reproduce.Recipe, given: Reproduction, planned: int, missing: int
+) -> None:
+    lines = [f"{recipe.name}: {recipe.title} ({recipe.source})"]
+    if recipe.note:
+        lines.append(recipe.note)
+    if given.scale != 1.0:
+        moved = ", every schedule with it" if recipe.has_schedules else ""
+        lines.append(f"{given.scale:g} of the recipe's length{moved}: not the published setting")
+    lines.append(f"{planned} runs, {planned - missing} of them there")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def _run(
+    console: Console, missing: Sequence[Job], given: Reproduction, folder: pathlib.Path
+) -> Sequence[Job]:
+    folder.mkdir(parents=True, exist_ok=True)
+    slots = devices.assign(given.devices, (), given.parallel)
+    launcher: Launcher = ScriptLauncher()
+    if not devices.has_gpu() or set(given.devices) == {"cpu"}:
+        threads: Mapping[str, str] = devices.thread_share(given.parallel)
+        launcher = ForkServer(_PRELOADED, threads, folder / "preload.log")
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    return Runner(launcher, slots, say).run(missing)
+
+
+def _compare(
+    console: Console,
+    recipe: reproduce.Recipe,
+    done: Sequence[Job],
+    scale: float,
+    folder: pathlib.Path,
+) -> None:
+    from rich.table import Table
+
+    rows = results.rows(recipe, done, scale)
+    if not rows:
+        return
+    for quantity, lines in results.tables(rows):
+        table = Table(*results.HEAD, title=quantity, title_justify="left", title_style="")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+    atomic.write_text(folder / "table.csv", results.to_csv(rows))
+    atomic.write_text(folder / "table.md", results.to_markdown(rows))
+    for name in ("table.csv", "table.md"):
+        console.print(str(folder / name), highlight=False, soft_wrap=True, markup=False)
+
+
+def _draw(
+    console: Console, recipe: reproduce.Recipe, done: Sequence[Job], folder: pathlib.Path
+) -> None:
+    """Draws what the runs that are there have; says what is not drawn, and why."""
+    if recipe.count and not done:
+        return
+    from neural_alignment import figures
+    from neural_alignment.figures.material import NotDrawn
+
+    for name in recipe.figures:
+        try:
+            written = figures.draw([job.workdir for job in done], folder / "figures", [name])
+        except NotDrawn as lacking:
+            console.print(f"{name} is not drawn: {lacking}", highlight=False, markup=False)
+            continue
+        for path in written.files:
+            console.print(str(path), highlight=False, soft_wrap=True, markup=False)
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"{message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

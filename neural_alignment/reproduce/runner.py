@@ -1,0 +1,120 @@
+"""Runs a recipe's jobs on this machine, several at a time; what is there is not run again."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from neural_alignment.exits import DONE, INTERRUPTED
+from neural_alignment.reproduce.jobs import Job
+from neural_alignment.search import processes
+from neural_alignment.search.devices import Device
+from neural_alignment.search.processes import Launcher, Process
+from neural_alignment.search.trial import GRACE_SECONDS, Interrupted
+from neural_alignment.training.signals import STOP_SIGNALS
+
+_POLL_SECONDS = 0.2
+
+
+class Runner:
+    """Runs jobs as processes.
+
+    Args:
+        launcher: how a process is started; closed after the run.
+        devices: one for each job that runs at a time.
+        say: what a line for the user goes to.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        devices: Sequence[Device],
+        say: Callable[[str], None],
+    ) -> None:
+        self._launcher = launcher
+        self._free = list(devices)
+        self._say = say
+        self._running: list[tuple[Job, Process, Device, float]] = []
+        self._signal: int | None = None
+
+    def run(self, jobs: Sequence[Job]) -> list[Job]:
+        """Runs jobs in order until all have ended.
+
+        Args:
+            jobs: those that are not done.
+
+        Returns:
+            The jobs that failed.
+
+        Raises:
+            Interrupted: a signal came; the jobs under way were told to save their state.
+        """
+        waiting, failed = list(jobs), []
+        before = {
+            number: signal.signal(number, self._on_signal)
+            for number in STOP_SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            while self._signal is None and (waiting or self._running):
+                while self._free and waiting:
+                    self._start(waiting.pop(0))
+                time.sleep(_POLL_SECONDS)
+                for ended in [each for each in self._running if each[1].poll() is not None]:
+                    failed += self._end(*ended)
+        finally:
+            self._stop()
+            self._launcher.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        return failed
+
+    def _start(self, job: Job) -> None:
+        log = log_of(job)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        device = self._free.pop(0)
+        argv = ["-m", job.program, *job.command_line()]
+        process = self._launcher.start(argv, device.environment, log)
+        self._say(f"{job.name}: begun")
+        self._running.append((job, process, device, time.monotonic()))
+
+    def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Job]:
+        self._running.remove((job, process, device, began))
+        self._free.append(device)
+        if process.poll() != DONE:
+            state = "interrupted" if process.poll() == INTERRUPTED else "failed"
+            self._say(f"{job.name}: {state}, see {log_of(job)}")
+            return [job]
+        self._say(f"{job.name}: done after {time.monotonic() - began:.0f} s")
+        return []
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._signal = number
+
+    def _stop(self) -> None:
+        for _, process, _, _ in self._running:
+            processes.end_group(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for _, process, _, _ in self._running:
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    processes.end_group(process.pid)
+                process.wait(0.1)
+            self._running.clear()
+
+
+def log_of(job: Job) -> pathlib.Path:
+    """Where the output of a job goes.
+
+    Args:
+        job: whose.
+
+    Returns:
+        A file beside its run directory.
+    """
+    return job.workdir.with_name(f"{job.workdir.name}.log")

@@ -1,0 +1,184 @@
+"""`neural-alignment reproduce`: what is run, what is not run again, what is written."""
+
+import pathlib
+
+import pytest
+
+from neural_alignment.cli import reproduce as command
+from neural_alignment.cli import train
+from neural_alignment.reproduce import jobs, recipe, results
+
+RECIPE = """
+title = "two rules on the digits"
+source = "nobody, figure 0"
+seeds = 2
+cost = "a second"
+figures = ["curves", "angles", "noise"]
+note = "It is tiny."
+
+[flags]
+dataset = "digits"
+layers_list = "4"
+train_epochs = 2
+train_batch_size = 256
+strategy = "one_device"
+
+[[series]]
+label = "BP"
+flags = { alignment = "backprop" }
+
+[[series]]
+label = "SA"
+flags = { alignment = "symmetric", drops = "1", constant_lr = false, warmup_epochs = 0 }
+
+[[published]]
+title = "accuracy, %"
+measure = "val_top1"
+values = { BP = [90.0, 0.5], SA = 80.0 }
+
+[[published]]
+title = "accuracy after the first epoch, %"
+measure = "val_top1"
+epoch = 1
+values = {}
+
+[[published]]
+title = "angles, degrees"
+measure = "weight_angle"
+values = { SA = [10, 20] }
+"""
+
+
+class HereLauncher:
+    """Runs a job in this process, at once."""
+
+    started: list[list[str]] = []
+
+    def __init__(self, *given):
+        pass
+
+    def start(self, argv, environment, log):
+        assert argv[:2] == ["-m", recipe.TRAINER]
+        self.started.append(list(argv[2:]))
+        self.pid, self._code = 0, train.main(["train", *argv[2:]])
+        return self
+
+    def poll(self):
+        return self._code
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """The folder of a recipe's runs, and what the command said."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    (folder / "recipes").mkdir()
+    (folder / "recipes/tiny.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, there):
+    monkeypatch.setattr(recipe, "RECIPES", there / "recipes")
+    monkeypatch.setattr(command, "ForkServer", HereLauncher)
+    monkeypatch.setattr(command.devices, "has_gpu", lambda: False)
+    HereLauncher.started.clear()
+
+
+def run(there, *arguments):
+    return command.main(["reproduce", "tiny", f"--outdir={there / 'out'}", *arguments])
+
+
+def test_runs_compares_draws_and_runs_nothing_again(there, capfd):
+    assert run(there, "--seeds=1") == 0
+    assert len(HereLauncher.started) == 2
+    assert run(there) == 0
+    assert len(HereLauncher.started) == 4  # seed 0 was there
+    out = there / "out/tiny"
+    assert {path.name for path in out.iterdir()} >= {"BP", "SA", "table.csv", "table.md"}
+    said = capfd.readouterr().out
+    assert "It is tiny." in said and "4 runs, 2 of them there" in said
+    assert "noise is not drawn: " in said
+    assert (out / "figures/curves.png").stat().st_size > 1000
+    rows = {(r.quantity, r.series): r for r in results.from_csv((out / "table.csv").read_text())}
+    assert len(rows) == 5  # backprop has no angles
+    bp, angles = rows["accuracy, %", "BP"], rows["angles, degrees", "SA"]
+    assert (bp.published, bp.published_sd, bp.seeds) == ((90.0,), 0.5, 2)
+    assert 0.0 < bp.ours[0] <= 100.0 and bp.ours_sd[0] >= 0.0 and bp.seconds is not None
+    assert angles.published == (10.0, 20.0) and len(angles.ours) == 2
+    table = (out / "table.md").read_text()
+    assert f"| BP | 90.00 ± 0.50 | {bp.ours[0]:.2f} ± {bp.ours_sd[0]:.2f} |" in table
+    HereLauncher.started.clear()
+    assert run(there) == 0
+    assert HereLauncher.started == []
+
+
+def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
+    assert run(there, "--seeds=1", "--scale=0.5", "--only=SA", "--nodraw") == 0
+    (argv,) = HereLauncher.started
+    assert {"--train_epochs=1.0", "--drops=0.5"} <= set(argv)
+    said = capfd.readouterr().out
+    assert "0.5 of the recipe's length, every schedule with it: not the published setting" in said
+    rows = results.from_csv((there / "out/tiny-x0.5/table.csv").read_text())
+    assert {row.quantity for row in rows} == {"accuracy, %", "angles, degrees"}
+
+
+def test_nothing_is_run_where_it_must_not_be(there, capfd):
+    assert command.main(["reproduce", "tiny", f"--outdir={there / 'none'}", "--notrain"]) == 0
+    assert HereLauncher.started == []
+    assert not (there / "none").exists()
+
+
+def test_a_run_with_other_flags_is_not_taken_for_this_one(there, tmp_path, monkeypatch, capfd):
+    (job, *_) = jobs.jobs(recipe.get("tiny"), tmp_path)
+    job.workdir.mkdir(parents=True)
+    (job.workdir / "flags.cfg").write_text(
+        "--alignment=backprop\n--dataset=digits\n--defaults=none\n"
+    )
+    (job.workdir / "metrics.csv").write_text("epoch\n")
+    assert command.main(["reproduce", "tiny", f"--outdir={tmp_path}"]) == 1
+    assert "holds a run with other flags" in capfd.readouterr().err
+    assert HereLauncher.started == []
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(there, tmp_path, monkeypatch, capfd):
+    text = RECIPE.replace('alignment = "backprop"', 'alignment = "backprop", image_size = 8')
+    (tmp_path / "broken.toml").write_text(text)
+    monkeypatch.setattr(recipe, "RECIPES", tmp_path)
+    real = train.main
+    monkeypatch.setattr(train, "main", lambda argv: 1 if "--image_size=8" in argv else real(argv))
+    code = command.main(["reproduce", "broken", "--seeds=1", f"--outdir={tmp_path}", "--nodraw"])
+    assert code == 1
+    said = capfd.readouterr()
+    assert "BP seed-0: failed" in said.out and "BP seed-0 failed" in said.err
+    assert {r.series for r in results.from_csv((tmp_path / "broken/table.csv").read_text())} == {
+        "SA"
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "expected one of tiny"),
+        (["tiny", "tiny"], "expected one of"),
+        (["tinny"], "did you mean 'tiny'"),
+        (["tiny", "--seeds=0"], "seeds"),
+        (["tiny", "--scale=0"], "scale"),
+        (["tiny", "--parallel=0"], "parallel"),
+        (["tiny", "--only=XX"], "only: expected some of BP, SA"),
+        (["tiny", "--data_dir=there"], "data_dir: expected none"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_written(arguments, named, tmp_path, capfd):
+    assert command.main(["reproduce", *arguments, f"--outdir={tmp_path}/out"]) == 2
+    assert named in capfd.readouterr().err
+    assert not pathlib.Path(tmp_path / "out").exists()
+
+
+def test_list_and_help(capfd):
+    assert command.main(["reproduce", "--list"]) == 0
+    assert "tiny" in capfd.readouterr().out
+    assert command.main(["reproduce", "--help"]) == 0
+    assert "--scale=X" in capfd.readouterr().out

@@ -1,0 +1,118 @@
+"""Every recipe: its runs can be run, its published numbers belong to them, its figures exist."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from neural_alignment import reproduce
+from neural_alignment.config import UsageError
+from neural_alignment.figures.registry import KINDS
+from neural_alignment.reproduce import akrout
+from neural_alignment.reproduce import recipe as recipes
+from neural_alignment.reproduce.jobs import jobs, scaled
+from neural_alignment.runs.table import LAYER_METRICS, METRICS
+
+RECIPES = reproduce.names()
+OUT = pathlib.Path("nowhere")
+
+
+def planned(name, **options):
+    recipe = reproduce.get(name)
+    more = {"data_dir": "data"} if recipe.data else {}
+    return recipe, list(jobs(recipe, OUT, more=more, **options))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_run_has_flags_that_go_together_at_any_length(name):
+    recipe, whole = planned(name)
+    assert len(whole) == recipe.count * recipe.seeds
+    assert len({job.workdir for job in whole}) == len(whole)
+    _, short = planned(name, scale=0.1, seeds=1)
+    for job in (*whole[: recipe.count], *short):
+        if job.program == recipes.TRAINER:
+            settings = job.settings()
+            assert settings.plan.seed == job.seed
+        else:
+            assert job.flags["alignment"] in akrout.RATES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_published_numbers_belong_to_its_series(name):
+    recipe = reproduce.get(name)
+    labels = [series.label for series in recipe.series]
+    assert len(set(labels)) == len(labels)
+    assert set(recipe.figures) <= set(KINDS)
+    for quantity in recipe.published:
+        assert quantity.measure in (*METRICS, *LAYER_METRICS)
+        assert set(quantity.values) <= set(labels)
+        for values in quantity.values.values():
+            if recipe.sweep is not None:
+                assert len(values) == len(recipe.sweep.values)
+            elif quantity.measure in METRICS:
+                assert len(values) <= 2
+    for text in (recipe.title, recipe.source, recipe.cost):
+        assert text.strip()
+
+
+@pytest.mark.parametrize(
+    ("preset", "moved"),
+    [
+        ("mnist_bp", {"train_epochs": 4.0, "drops": "2,3"}),
+        (
+            "mnist_pfa",
+            {
+                "train_epochs": 4.0,
+                "drops": "2,3",
+                "weight_decay_schedule": "0:0.03,0.1:9e-05",
+                "decay_coef_schedule": "0:0.015,0.1:4.5e-05",
+            },
+        ),
+        ("lenet_bp", {"train_epochs": 10.0, "drops": "5,7.5"}),
+        ("wm_tpe", {"train_epochs": 20.2, "delay_epochs": "0.2", "warmup_epochs": "0.6"}),
+    ],
+)
+def test_all_that_counts_epochs_moves_with_the_length(preset, moved):
+    flags = scaled({"preset": preset, "seed": 3}, 0.1, OUT / "seed-3")
+    assert (flags["preset"], flags["seed"]) == (preset, 3)
+    assert {name: flags[name] for name in moved} == moved
+
+
+def test_growth_of_a_coefficient_is_by_epoch_and_moves_the_other_way():
+    flags = {
+        "alignment": "mirror",
+        "amp_coef_schedule_type": "linear",
+        "amp_coef_schedule_rate": 0.5,
+        "amp_coef_cycle": 8,
+        "keep_epochs": "0,2",
+        "dataset": "digits",
+    }
+    moved = scaled(flags, 0.25, OUT / "run")
+    assert moved["amp_coef_schedule_rate"] == 2.0
+    assert (moved["amp_coef_cycle"], moved["keep_epochs"]) == ("2", "0,0.5")
+    assert moved["train_epochs"] == 6.25  # of the digits' 25, which are filled in
+
+
+def test_loss_rates_of_fixed_epochs_cannot_move():
+    with pytest.raises(UsageError, match="constant_rate: expected true.*Received: false"):
+        scaled({"constant_rate": False}, 0.5, OUT / "run")
+
+
+def test_an_unknown_name_is_refused_with_what_was_meant():
+    with pytest.raises(ValueError, match="Expected one of .*Received: 'pfa_figure'.*did you mean"):
+        reproduce.get("pfa_figure")
+    with pytest.raises(UsageError, match="--only: expected some of BP.*Received: 'XX'"):
+        planned("pfa_figure2", only=["XX"])
+
+
+def test_recipes_import_neither_keras_nor_tensorflow():
+    code = (
+        "import sys\n"
+        "from neural_alignment import reproduce\n"
+        "from neural_alignment.cli import reproduce as command\n"
+        "[reproduce.get(name) for name in reproduce.names()]\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
