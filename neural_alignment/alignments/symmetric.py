@@ -61,11 +61,12 @@ class Symmetric(LayerwiseAlignment):
         if self.self_coef == 0.0:
             return super()._loss(p, variables, step)
         # The same as (decay - self/2) (sum W^2 + sum B^2) + self/2 sum (W - B)^2: fewer passes over
-        # the weights, and no difference of large numbers where B is near W.
+        # the weights, and no difference of large numbers where B is near W. B - W, not W - B: its
+        # gradient for B needs no pass to change a sign.
         pull = self._coefficient("self_coef", step)
         rest = self._coefficient("decay_coef", step) - 0.5 * pull
         multiply = keras.ops.multiply  # of float64 and a schedule's float32
-        apart = backend.sum_of_squares(p.forward_kernel - p.backward_kernel)
+        apart = backend.sum_of_squares(p.backward_kernel - p.forward_kernel)
         loss = multiply(0.5 * pull, apart)
         if isinstance(rest, float) and rest == 0.0:
             return loss
