@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 
 _NODE = re.compile(r"\s*\{\{[^{}]*\}\}:?\s*|\s*\[\[[^\[\]]*\]\]\s*|\s*\[Op:\w+\](?: name:.*)?")
+# What XLA says of an operation it has no code for: the operation, and its place in the model.
+_UNCOMPILABLE = re.compile(
+    r"unsupported operations when trying to compile graph .*?: (\w+) .*?\{\{node ([^{}]*)\}\}",
+    re.DOTALL,
+)
 _UNITS = ("kB", "MB", "GB", "TB")
-_NOISE = re.compile(r"^(Graph execution error|Detected at node|Errors may have originated)")
+_NOISE = re.compile(
+    r"^(<stack traces unavailable>|Graph execution error|Detected at node"
+    r"|Errors may have originated)"
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -25,6 +33,19 @@ def one_line(error: BaseException) -> str:
     lines = [_NODE.sub(" ", line).strip() for line in text.splitlines()]
     told = [line for line in lines if line and not _NOISE.match(line)]
     return told[0][:400].rstrip(" .:") if told else type(error).__name__
+
+
+def uncompilable(error: BaseException) -> str | None:
+    """What XLA could not compile, where that is what an error says.
+
+    Args:
+        error: of TensorFlow.
+
+    Returns:
+        As "PyFunc at model/host/PyFunc"; None of another error.
+    """
+    found = _UNCOMPILABLE.search(str(getattr(error, "message", None) or error))
+    return f"{found[1]} at {found[2]}" if found else None
 
 
 def told(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from neural_alignment.config.flags import sections
 from neural_alignment.config.modules import import_modules
 from neural_alignment.config.presets import values
 from neural_alignment.exits import DONE, FAILED, INTERRUPTED, USAGE
-from neural_alignment.messages import of_system, one_line
+from neural_alignment.messages import of_system, one_line, uncompilable
 
 
 def program(job_name: str) -> Program:
@@ -141,6 +141,13 @@ def _failed(error: Exception) -> int:
         return _say(
             f"out of memory: {one_line(error)}. Lower --train_batch_size or --eval_batch_size, or "
             "give a --minibatch_size.",
+            FAILED,
+        )
+    if isinstance(error, tf.errors.OpError) and (operation := uncompilable(error)):
+        return _say(
+            "--jit_compile: expected a model that XLA can compile. Received: the operation "
+            f"{operation}. Pass --jit_compile=false, which runs the step as it is, and another "
+            "--workdir.",
             FAILED,
         )
     if isinstance(error, tf.errors.OpError):

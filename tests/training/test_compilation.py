@@ -8,9 +8,15 @@ import keras
 import pytest
 import tensorflow as tf
 
+from neural_alignment import config
+from neural_alignment.cli import command
 from neural_alignment.config import UsageError
+from neural_alignment.exits import FAILED
 from neural_alignment.layers import Conv2D, Dense
+from neural_alignment.messages import uncompilable
+from neural_alignment.models import registry
 from neural_alignment.training.compilation import is_compiled
+from tests.presets.support import parse
 
 
 def strategy_of(*devices):
@@ -57,3 +63,36 @@ def test_synchronized_normalization_is_refused_by_name():
     with pytest.raises(UsageError, match=r"--jit_compile: expected .* Received: true, .*together"):
         is_compiled("true", two, model)
     assert is_compiled("true", strategy_of(GPU.format(0)), model)
+
+
+class OnTheHost(keras.layers.Layer):
+    """What XLA has no code for."""
+
+    def call(self, x):
+        y = tf.numpy_function(lambda values: values, [x], tf.float32)
+        y.set_shape(x.shape)
+        return y
+
+
+def on_the_host(input_shape, num_classes=10, alignment=None):
+    inputs = keras.Input(tuple(input_shape))
+    x = OnTheHost(name="host")(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, Dense(num_classes, alignment=alignment)(x))
+
+
+def test_what_xla_cannot_compile_is_named_with_the_remedy(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(registry._BUILDERS, "on_the_host", (on_the_host, {}))
+    flags = ("--dataset=digits", "--model=on_the_host", "--alignment=feedback", "--max_epochs=0.1")
+    made = [
+        config.read(parse(*flags, f"--jit_compile={choice}", f"--workdir={tmp_path / choice}"))
+        for choice in ("true", "false")
+    ]
+    assert command._run("train", made[0]) == FAILED
+    told = capfd.readouterr().err
+    assert "--jit_compile: expected a model that XLA can compile" in told
+    assert "PyFunc at " in told and "/host" in told and "--jit_compile=false" in told
+    assert command._run("train", made[1]) == 0
+
+
+def test_other_errors_are_not_xla_s():
+    assert uncompilable(tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")) is None
