@@ -25,15 +25,18 @@ class Mirror(ProjectionAlignment):
     (`activation_forward`), averaged over `1 / (2 decay_coef r)` steps of gradient descent at rate
     r; noise leaves an angle of about `atan sqrt(fan_in r decay_coef / batch)`, less in a
     convolution. The defaults make B of W's size. docs/settings.md has the recipe. [A]'s mirror is
-    amp_coef 0.1, decay_coef 0.25, activation_forward, and gradient descent at rate 1.
+    amp_coef 0.1, decay_coef 0.25, activation_forward, and gradient descent at rate 1; docs/rules.md
+    has that of its MNIST code.
 
     Args:
         decay_coef: of the decay primitive.
         amp_coef: of the amp primitive.
+        sum_batch: amp is the sum over the batch, not its mean, so that it grows with the batch.
     """
 
     decay_coef: Coefficient = option(0.1, "coefficient of the decay primitive")
     amp_coef: Coefficient = option(0.2, "coefficient of the amp primitive")
+    sum_batch: bool = option(False, "amp is the sum over the batch, not its mean")
     input_distribution: str | None = inherited(ProjectionAlignment, "input_distribution", "normal")
 
     sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
@@ -43,6 +46,7 @@ class Mirror(ProjectionAlignment):
             "use_bias_backward": True,
             "input_distribution": None,
             "average_positions": False,
+            "sum_batch": True,
         },
         "noise": {
             "input_distribution": "uniform",
@@ -63,7 +67,7 @@ class Mirror(ProjectionAlignment):
             equilibrium.doubts(
                 ("amp_coef", self.amp_coef),
                 ("decay_coef", self.decay_coef),
-                self._noise_gain(),
+                None if self.sum_batch else self._noise_gain(),
                 self.update_forward,
             )
         )
@@ -73,5 +77,9 @@ class Mirror(ProjectionAlignment):
     ) -> dict[str, Callable[[], Tensor]]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
-            "amp": lambda: self._over_positions(p.amp(), p),
+            "amp": lambda: self._over_positions(self._over_batch(p), p),
         }
+
+    def _over_batch(self, p: Projections) -> Tensor:
+        amp = p.amp()
+        return amp * primitives.batch_size(p.input) if self.sum_batch else amp

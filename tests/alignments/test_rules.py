@@ -11,7 +11,7 @@ from neural_alignment.alignments.projections import Projections
 from neural_alignment.layers import Conv2D, Dense, training_step
 from neural_alignment.maps import Conv, Matmul
 from tests.layers.conformance import LAYERS, draw, rule
-from tests.layers.measure import built
+from tests.layers.measure import built, measure, noise
 
 MAPS = {
     "dense": (Matmul(), (3, 5), (5, 4)),
@@ -323,3 +323,18 @@ def test_feedback_and_sign_symmetry_never_train_their_backward_weights():
     for variant in ("feedback", "sign_symmetry", "sign_symmetry:fixed_random"):
         layer = built(LAYERS["dense"], rule(variant))
         assert {w.name for w in layer.trainable_weights} == {"kernel", "bias"}
+
+
+def test_the_mirror_of_akrouts_mnist_code():
+    """Its step `B += 0.01 x^T y`, summed over the batch, for noise of 0.1 (U[0, 1) - 0.5)."""
+    options = {"input_distribution": "uniform", "input_stddev": 0.05 / np.sqrt(3.0)}
+    options |= {"use_bias_forward": True, "activation_forward": True, "sum_batch": True}
+    with pytest.warns(alignments.AlignmentWarning, match="grows without bound"):
+        mirror = alignments.Mirror(amp_coef=0.01, decay_coef=0.0, **options)
+    layer = built(LAYERS["dense"], mirror, activation="sigmoid")
+    x = draw((6, 5))
+    gradient = measure(layer, tf.constant(x), draw((6, 4), 1)).of_r["backward_kernel"]
+    drawn = noise(layer.sites[0], x.shape)
+    assert 0.04 < np.abs(drawn).max() <= 0.05
+    y = 1.0 / (1.0 + np.exp(-(drawn @ layer.kernel.numpy() + layer.bias.numpy())))
+    np.testing.assert_allclose(-gradient, 0.01 * drawn.T @ y, rtol=1e-4, atol=1e-7)
