@@ -75,8 +75,8 @@ def check_flags(
         values: flag name to its line in a flagfile, as it would be written now.
         on_resume: flag name to what may become of it: "same", "more" or "any".
         defaults: of the flags that may become more.
-        given: the flags of `values` that are not at their defaults, as runs of version 0.1 wrote
-            no others; None: all of them.
+        given: the flags of `values` that are not at their defaults; another one that the record
+            has not is an option of a later version, which leaves the run as it was. None: all.
 
     Raises:
         RunDirectoryError: names every flag that differs, and both values.
@@ -88,7 +88,7 @@ def check_flags(
     before = {_flag_name(line): line for line in record.complete(lines)}
     if "jit_compile" in before and "jit_compile" not in values:
         values = {**values, "jit_compile": before["jit_compile"]}  # auto, decided at the start
-    compared = set(before) | set(values if given is None or record.is_complete(lines) else given)
+    compared = set(before) | set(values if given is None else given)
     differences = []
     for name in sorted(compared):
         old, new, may = before.get(name), values.get(name), on_resume.get(name, "same")
