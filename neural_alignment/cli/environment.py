@@ -37,6 +37,7 @@ NEEDS = {
     "evaluate": ("rich", "tensorflow"),
     "search": ("rich", "hyperopt", "tensorboard", "tensorflow"),
     "figures": ("rich", "matplotlib", "tensorflow"),
+    "leaderboard": ("rich",),
     "reproduce": ("rich", "matplotlib", "tensorboard", "tensorflow"),
     "prepare": ("rich", "PIL", "tensorflow"),
 }

@@ -17,6 +17,7 @@ COMMANDS = {
     "search": "searches training settings, or reports on a search",
     "figures": "draws figures of runs, of searches, and of the papers' theory",
     "report": "writes one HTML page about runs: settings, curves, angles, times",
+    "leaderboard": "sorts rules by accuracy, task by task, from run directories",
     "reproduce": "runs what a published figure or table needs, and compares",
     "prepare": "turns ImageNet, or class folders of images, into TFRecords",
 }
@@ -24,7 +25,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The commands, a line each."""
-    lines = [f"  {name:<10}{about}" for name, about in COMMANDS.items()]
+    lines = [f"  {name:<12}{about}" for name, about in COMMANDS.items()]
     return "\n".join(
         [
             "usage: neural-alignment COMMAND [--FLAG=VALUE ...]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import pathlib
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ def _measured(workdir: pathlib.Path, measure: str, epoch: float | None) -> tuple
     at = float(lines[-1]["epoch"]) if epoch is None else epoch
     factor = 100.0 if measure in _FRACTIONS else 1.0
     found = [factor * float(r[measure]) for r in lines if abs(float(r["epoch"]) - at) < 0.01]
-    return tuple(found) or None
+    # Rules without a B of W's shape have rows of NaN.
+    return tuple(found) if found and all(map(math.isfinite, found)) else None
 
 
 def _seconds(workdir: pathlib.Path) -> float | None:

@@ -8,7 +8,9 @@ import tomllib
 
 import pytest
 
+from neural_alignment.cli.main import COMMANDS
 from tests.docs.pages import README, ROOT, blocks, commands
+from tests.presets.support import parse
 
 # The page's rule may be a file of the package by now.
 BEFORE = """
@@ -55,9 +57,14 @@ def test_bash_code_is_known():
     code = re.sub(r"\\\n\s*", "", "".join(blocks(README, "bash")))
     for line in code.splitlines():
         script = re.match(r"python ([\w/]+\.py)", line)
+        command = re.match(r"neural-alignment ([\w-]+) (.*)", line)
         install = re.fullmatch(r'pip install -e "\.\[([\w,]+)\]"', line)
         if script:
             assert script[1] in checked
+        elif command:
+            assert command[1] in COMMANDS
+            if command[1] == "train":
+                parse(*command[2].split())
         elif install:
             assert set(install[1].split(",")) <= set(extras)
         else:

@@ -1,0 +1,112 @@
+"""`neural-alignment leaderboard RUNS`: every rule on every task, from run directories."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from neural_alignment import atomic, config
+from neural_alignment.cli import environment
+from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.config.options import (
+    PathText,
+    UsageError,
+    define_group,
+    expand_path,
+    option,
+    read_group,
+    settings_of,
+)
+from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.figures.reader import RunReadError
+from neural_alignment.messages import of_system
+from neural_alignment.reproduce import leaderboard
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Board:
+    """Where the table goes."""
+
+    outdir: PathText | None = option(
+        None, "folder for leaderboard.csv and leaderboard.md, beside what is printed", main=True
+    )
+
+
+_PROGRAM = Program(
+    usage="usage: neural-alignment leaderboard RUNS [RUNS...] [--outdir=DIR]",
+    about="Sorts rules by accuracy, task by task, from run directories or folders of them; runs "
+    "that differ by their seed alone are one row.",
+    define=lambda fv: define_group(Board, fv),
+    sections=lambda: [("Leaderboard", settings_of(Board))],
+    page="docs/leaderboard.md",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Makes the table that a command line asks for; may be called again in the same process.
+
+    Args:
+        argv: the command line, the program's name first; None: this process's.
+
+    Returns:
+        The exit code: 0; 1 for an error; 2 for wrong usage.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    with environment.guarded_stdout():
+        try:
+            return _main(argv)
+        except UsageError as error:
+            return _say(error, USAGE)
+        except OSError as error:
+            return _say(of_system(error), FAILED)
+        except (RunReadError, RuntimeError) as error:
+            return _say(error, FAILED)
+
+
+def _main(argv: Sequence[str]) -> int:
+    if wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=True))
+        return DONE
+    fv, folders = parse(_PROGRAM, config.expand(argv, presets=False))
+    board = read_group(Board, fv)
+    if not folders:
+        raise UsageError("expected run directories, or folders of them. Received: none")
+    environment.require("leaderboard", "rich")
+    try:
+        paths = [expand_path(folder) for folder in folders]
+    except ValueError as error:
+        raise UsageError(f"RUNS: {error}") from error
+    rows, notes = leaderboard.rows(paths)
+    _show(rows)
+    if board.outdir is not None and rows:
+        folder = pathlib.Path(board.outdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(folder / "leaderboard.csv", leaderboard.to_csv(rows))
+        atomic.write_text(folder / "leaderboard.md", leaderboard.to_markdown(rows))
+    for note in notes:
+        environment.say(f"note: {note}\n")
+    return DONE if rows else FAILED
+
+
+def _show(rows: Sequence[leaderboard.Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for task, of_it in itertools.groupby(rows, key=lambda row: row.task):
+        table = Table(*leaderboard.HEAD, title=task, title_justify="left", title_style="")
+        for row in of_it:
+            table.add_row(*leaderboard.cells(row))
+        console.print(table)
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"error: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Every rule on every task, sorted by accuracy, from run directories."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from absl import flags as absl_flags
+
+from neural_alignment import config
+from neural_alignment.config import Settings
+from neural_alignment.figures.reader import Group, Run, grouped, read
+
+_PRESET = "# --preset="
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A rule on a task.
+
+    Args:
+        task: data set and network.
+        rule: and the options that tell it from others of its name.
+        settings: the preset, or "defaults" where flags and classes had the last word.
+        epochs: that were trained.
+        seeds: how many runs.
+        top1: mean accuracy after the last epoch, in per cent.
+        top1_sd: over seeds; 0 for one.
+        weight_angle: of W and B, mean over layers and seeds, in degrees; NaN: there is no B.
+        error_angle: of the error that arrives to backpropagation's, likewise; NaN: not measured.
+        operations: of the layer's size, that R adds to the three of a step of backpropagation.
+    """
+
+    task: str
+    rule: str
+    settings: str
+    epochs: float
+    seeds: int
+    top1: float
+    top1_sd: float
+    weight_angle: float
+    error_angle: float
+    operations: int
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str]]:
+    """The rows of runs, task by task, the most accurate rule first.
+
+    Args:
+        folders: run directories, or folders that hold some.
+
+    Returns:
+        Rows; and what was left out, and why.
+
+    Raises:
+        RunReadError: a folder that holds no run.
+    """
+    found = read(folders)
+    ended = [run for run in found.runs if run.metrics and _is_whole(run)]
+    tasks: dict[str, list[Run]] = {}
+    for run in ended:
+        tasks.setdefault(_task(_settings(run.flags)), []).append(run)
+    made = [
+        _row(task, group)
+        for task, runs in sorted(tasks.items())
+        for group in grouped(runs)
+    ]  # fmt: skip
+    waiting = [str(run.folder) for run in found.runs if run not in ended]
+    notes = [note for note in found.notes if not note.startswith(tuple(f"{w} " for w in waiting))]
+    notes += [f"{folder} is left out: it has not ended" for folder in waiting]
+    return sorted(made, key=lambda row: (row.task, -row.top1)), notes
+
+
+def _is_whole(run: Run) -> bool:
+    return run.metrics[-1]["epoch"] > run.epochs_meant - 0.01
+
+
+def _settings(flags: Mapping[str, str]) -> Settings:
+    fv = absl_flags.FlagValues()
+    config.define_flags(fv)
+    fv(["train", *(f"--{name}={text}" for name, text in flags.items())])
+    return config.read(fv)
+
+
+def _task(settings: Settings) -> str:
+    model = settings.model
+    layers = "-".join(map(str, model.layers_list or model.filters_list or ()))
+    size = f", {settings.data.image_size} pixels" if settings.data.image_size else ""
+    return f"{settings.data.dataset}, {' '.join(filter(None, (model.model, layers)))}{size}"
+
+
+def _row(task: str, group: Group) -> Row:
+    settings = _settings(group.runs[0].flags)
+    top1 = [100.0 * run.metrics[-1]["val_top1"] for run in group.runs]
+    rule = settings.rule.make()
+    return Row(
+        task=task,
+        rule=group.label,
+        settings=_preset(group.runs[0].folder),
+        epochs=group.runs[0].metrics[-1]["epoch"],
+        seeds=len(top1),
+        top1=statistics.fmean(top1),
+        top1_sd=statistics.stdev(top1) if len(top1) > 1 else 0.0,
+        weight_angle=_angle(group, "weight_angle"),
+        error_angle=_angle(group, "error_angle"),
+        operations=0 if rule is None else rule.extra_operations,
+    )
+
+
+def _preset(folder: pathlib.Path) -> str:
+    lines = (folder / "flags.cfg").read_text(encoding="utf-8").splitlines()
+    named = [line.removeprefix(_PRESET) for line in lines if line.startswith(_PRESET)]
+    return named[0] if named else "defaults"
+
+
+def _angle(group: Group, measure: str) -> float:
+    last = [rows[-1].get(measure, math.nan) for run in group.runs for rows in run.layers.values()]
+    numbers = [value for value in last if math.isfinite(value)]
+    return statistics.fmean(numbers) if numbers else math.nan
+
+
+def to_csv(table: Iterable[Row]) -> str:
+    """The rows as CSV.
+
+    Args:
+        table: rows.
+
+    Returns:
+        The text.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FIELDS)
+    for row in table:
+        values = (getattr(row, name) for name in _FIELDS)
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+    return text.getvalue()
+
+
+def from_csv(text: str) -> list[Row]:
+    """The rows of `to_csv`'s text.
+
+    Args:
+        text: as `to_csv` made it.
+
+    Returns:
+        Rows.
+    """
+    kinds = {"task": str, "rule": str, "settings": str, "seeds": int, "operations": int}
+    return [
+        Row(**{name: kinds.get(name, float)(cell) for name, cell in line.items()})
+        for line in csv.DictReader(io.StringIO(text))
+    ]
+
+
+HEAD = (
+    *("rule", "top-1 %", "angle of W, B", "angle of the errors", "added operations"),
+    *("epochs", "seeds", "settings"),
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as people read it, under `HEAD`."""
+    spread = f" ± {row.top1_sd:.2f}" if row.seeds > 1 else ""
+    angles = ("–" if math.isnan(a) else f"{a:.0f}°" for a in (row.weight_angle, row.error_angle))
+    return (
+        *(row.rule, f"{row.top1:.2f}{spread}", *angles, str(row.operations)),
+        *(f"{row.epochs:g}", str(row.seeds), row.settings),
+    )
+
+
+def to_markdown(table: Iterable[Row]) -> str:
+    """The rows as Markdown, a table for each task.
+
+    Args:
+        table: rows, those of a task together.
+
+    Returns:
+        The text.
+    """
+    by_task: dict[str, list[Row]] = {}
+    for row in table:
+        by_task.setdefault(row.task, []).append(row)
+    parts = []
+    for task, of_it in by_task.items():
+        lines = [HEAD, ("---",) * len(HEAD), *map(cells, of_it)]
+        parts.append(f"{task}:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    return "\n".join(parts)

@@ -1,0 +1,74 @@
+"""Rules by accuracy, from run directories."""
+
+import math
+
+import pytest
+
+from neural_alignment.cli import leaderboard as command
+from neural_alignment.reproduce import leaderboard
+
+HEAD = "epoch,global_step,layer,weight_angle,norm_ratio,alignment_loss,error_angle\n"
+
+
+def made(folder, rule, top1, angles=(), flags=(), preset=None, epoch=2):
+    """A run directory as the trainer leaves it."""
+    folder.mkdir(parents=True)
+    lines = [f"--alignment={rule}", "--train_epochs=2", "--defaults=none", *flags]
+    head = [f"# --preset={preset}"] if preset else []
+    (folder / "flags.cfg").write_text("\n".join([*head, *lines]) + "\n")
+    (folder / "metrics.csv").write_text(
+        "epoch,global_step,loss,alignment_loss,val_loss,val_top1,val_top5\n"
+        f"{epoch},20,0.1,0.0,0.1,{top1},1.0\n"
+    )
+    rows = [f"{epoch},20,dense{i},{w},1.0,0.0,{e}\n" for i, (w, e) in enumerate(angles)]
+    (folder / "layers.csv").write_text(HEAD + "".join(rows))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    made(tmp_path / "bp-0", "backprop", 0.9)
+    made(tmp_path / "bp-1", "backprop", 0.92, flags=["--seed=1"])
+    made(tmp_path / "aa", "activation", 0.95, [(10, 20), (30, math.nan)], preset="mine")
+    made(tmp_path / "lenet", "mirror", 0.5, [(80, 70)], ["--model=lenet5", "--image_size=16"])
+    made(tmp_path / "begun", "feedback", 0.99, epoch=1)
+    return tmp_path
+
+
+def test_rows_are_sorted_by_task_and_accuracy(runs):
+    rows, notes = leaderboard.rows([runs])
+    assert [(r.task, r.rule, r.seeds) for r in rows] == [
+        ("digits, fc", "activation", 1),
+        ("digits, fc", "backprop", 2),
+        ("digits, lenet5, 16 pixels", "mirror", 1),
+    ]
+    best, bp, mirror = rows
+    assert (best.top1, best.settings, best.operations) == (pytest.approx(95.0), "mine", 2)
+    assert (best.weight_angle, best.error_angle) == (20.0, 20.0)
+    assert (bp.top1, bp.top1_sd) == (pytest.approx(91.0), pytest.approx(math.sqrt(2.0)))
+    assert math.isnan(bp.weight_angle) and bp.settings == "defaults"
+    assert notes == [f"{runs / 'begun'} is left out: it has not ended"]
+
+
+def test_the_table_is_read_back(runs):
+    rows, _ = leaderboard.rows([runs])
+    again = leaderboard.from_csv(leaderboard.to_csv(rows))
+    assert leaderboard.to_markdown(again) == leaderboard.to_markdown(rows)
+    text = leaderboard.to_markdown(rows)
+    assert "| backprop | 91.00 ± 1.41 | – | – | 0 | 2 | 2 | defaults |" in text
+
+
+def test_command(runs, tmp_path, capfd):
+    assert command.main(["leaderboard", str(runs), f"--outdir={tmp_path / 'board'}"]) == 0
+    said = capfd.readouterr()
+    assert "lenet5" in said.out and "it has not ended" in said.err
+    assert (tmp_path / "board/leaderboard.csv").read_text().startswith("task,rule,settings")
+    assert "digits, fc:" in (tmp_path / "board/leaderboard.md").read_text()
+    assert command.main(["leaderboard", "--help"]) == 0
+    assert "--outdir=PATH" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "code"), [([], 2), (["nowhere"], 1), (["--what=1"], 2)])
+def test_wrong_usage(given, code, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["leaderboard", *given]) == code
+    assert "error: " in capfd.readouterr().err
