@@ -13,6 +13,7 @@ names they come in this order.
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 WINDOW = (70.0, 170.0)
+_IMAGES_AT_ONCE = 64
 _AXES = {
     "image": ("image", "images", "stimulus", "presentation"),
     "repeat": ("repeat", "repeats", "repetition", "trial"),
@@ -82,19 +84,24 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
         raise AssemblyError(
             f"Expected {_SHAPES} in {path}. Received: {', '.join(file) or 'nothing'}"
         )
-    responses = _ordered(file["responses"], tuple(_AXES), path)
-    images, _, bins, sites = responses.shape
+    places = _places(file["responses"], tuple(_AXES), path)
+    images, repeats, bins, sites = (file["responses"].shape[place] for place in places)
     within = _within(_column(file, ("bin_start", "time_bin_start"), bins, path), window, path)
     notes = []
-    averaged = responses[:, :, within].mean(axis=2)  # NaN if any bin is
+    averaged = np.empty((images, repeats, sites))
+    for first in range(0, images, _IMAGES_AT_ONCE):  # all of them may not fit in memory
+        part = slice(first, first + _IMAGES_AT_ONCE)
+        averaged[part] = _averaged(file["responses"], places, within, part)
     if "blank" in file:
-        blank = _ordered(file["blank"], ("repeat", "bin", "site"), path)
-        if blank.shape[1:] != (bins, sites):
+        places = _places(file["blank"], ("repeat", "bin", "site"), path)
+        shape = tuple(file["blank"].shape[place] for place in places)
+        if shape[1:] != (bins, sites):
             raise AssemblyError(
                 f"Expected blank [repeat, {bins} bins, {sites} sites] in {path}. "
-                f"Received: shape {blank.shape}"
+                f"Received: shape {shape}"
             )
-        averaged = averaged - mean_of_known(blank[:, within].mean(axis=1), axis=0)
+        blank = _averaged(file["blank"], places, within)
+        averaged -= mean_of_known(blank, axis=0)
     else:
         notes.append(f"{path} has no blank: responses are as they are (which no score depends on)")
     if "category" in file:
@@ -108,27 +115,41 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
     return Assembly(averaged, categories, names, notes)
 
 
-def _ordered(dataset: Any, axes: Sequence[str], path: str) -> np.ndarray:
-    """An array with its axes in order, by their names where they have any."""
+def _places(dataset: Any, axes: Sequence[str], path: str) -> tuple[int, ...]:
+    """Where a data set has each axis, by the names of its dimensions where they have any."""
     name = dataset.name.lstrip("/")
     if dataset.ndim != len(axes):
         raise AssemblyError(
             f"Expected {name} [{', '.join(axes)}] in {path}. Received: shape {dataset.shape}"
         )
     named = [_axis_name(dimension) for dimension in dataset.dims]
-    values = np.asarray(dataset[:], float)
     if not any(named):
-        return values
-    places = []
-    for axis in axes:
-        found = [i for i, given in enumerate(named) if given in _AXES[axis]]
-        if len(found) != 1:
-            raise AssemblyError(
-                f"Expected {name} with the dimensions {', '.join(axes)} in {path}. "
-                f"Received: {', '.join(given or 'one without a name' for given in named)}"
-            )
-        places += found
-    return values.transpose(places)
+        return tuple(range(len(axes)))
+    places = [[i for i, given in enumerate(named) if given in _AXES[axis]] for axis in axes]
+    if any(len(found) != 1 for found in places):
+        raise AssemblyError(
+            f"Expected {name} with the dimensions {', '.join(axes)} in {path}. "
+            f"Received: {', '.join(given or 'one without a name' for given in named)}"
+        )
+    return tuple(found[0] for found in places)
+
+
+def _averaged(
+    dataset: Any, places: Sequence[int], within: slice, part: slice | None = None
+) -> np.ndarray:
+    """The mean over the bins of a window, which are the axis before the last; `part` of the first.
+
+    NaN if any bin of a trial is missing: what is not finite, or the file's own mark of that.
+    """
+    index = [slice(None)] * len(places)
+    index[places[-2]] = within
+    if part is not None:
+        index[places[0]] = part
+    values = dataset[tuple(index)]
+    missing = [dataset.attrs[n] for n in ("_FillValue", "missing_value") if n in dataset.attrs]
+    known = np.isfinite(values) & ~np.isin(values, missing)
+    values = values * dataset.attrs.get("scale_factor", 1.0) + dataset.attrs.get("add_offset", 0.0)
+    return np.where(known, values, math.nan).transpose(places).mean(axis=-2)
 
 
 def _axis_name(dimension: Any) -> str:
@@ -155,19 +176,24 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _within(starts: np.ndarray, window: tuple[float, float], path: str) -> np.ndarray:
+def _within(starts: np.ndarray, window: tuple[float, float], path: str) -> slice:
     """Which bins lie within the window; they have to cover it."""
     if len(starts) == 1:  # averaged already
-        return np.ones(1, bool)
-    width = float(np.median(np.diff(starts)))
+        return slice(None)
+    widths = np.diff(starts)
+    width = float(widths[0])
+    if width <= 0.0 or not np.allclose(widths, width):
+        raise AssemblyError(
+            f"Expected ascending bins of one width in {path}. Received: bin_start {starts.tolist()}"
+        )
     within = (starts >= window[0] - 1e-6) & (starts + width <= window[1] + 1e-6)
-    covered = within.sum() * width
-    if covered < window[1] - window[0] - 1e-6:
+    if within.sum() * width < window[1] - window[0] - 1e-6:
         raise AssemblyError(
             f"Expected bins that cover {window[0]:g} to {window[1]:g} ms in {path}. Received: "
             f"{len(starts)} of {width:g} ms from {starts[0]:g} to {starts[-1] + width:g} ms"
         )
-    return within
+    first = int(np.argmax(within))
+    return slice(first, first + int(within.sum()))
 
 
 def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:

@@ -171,6 +171,21 @@ def test_dimensions_are_named_by_scales_as_netcdf_does(tmp_path):
     assert read_assembly(path).responses == pytest.approx(recorded().responses)
 
 
+def test_missing_trials_are_nan_or_the_files_own_mark(tmp_path):
+    path = write(tmp_path / "a.nc", recorded())
+    whole = read_assembly(path).responses
+    inside = int(np.searchsorted(STARTS, 100.0))
+    with h5py.File(path, "a") as file:
+        file["responses"].attrs["_FillValue"] = 9.96921e36
+        file["responses"][2, 1, inside, 3] = 9.96921e36  # one bin of a trial
+        file["responses"][4, 0, inside, 5] = np.nan
+        file["responses"][6, 0, 0, 5] = np.nan  # a bin outside of the window
+    read = read_assembly(path).responses
+    missing = np.argwhere(np.isnan(read)).tolist()
+    assert missing == [[2, 1, 3], [4, 0, 5]]
+    assert np.isclose(read, whole).sum() == whole.size - 2
+
+
 def test_what_an_assembly_lacks_is_said(tmp_path):
     read = read_assembly(write(tmp_path / "a.h5", recorded(), blank=None, category=None))
     assert ["no blank" in read.notes[0], "no category" in read.notes[1]] == [True, True]
@@ -185,6 +200,8 @@ def test_what_an_assembly_lacks_is_said(tmp_path):
         ),
         ({"bin_start": None}, "no bin_start"),
         ({"bin_start": np.arange(4.0)}, r"bin_start of 27 values"),
+        ({"bin_start": STARTS[::-1]}, "ascending bins of one width"),
+        ({"bin_start": STARTS**3}, "ascending bins of one width"),
         ({"bin_start": STARTS + 100.0}, "cover 70 to 170 ms in .* from 80 to 350 ms"),
         ({"blank": np.zeros((2, 3, 4))}, r"blank .repeat, 27 bins, 24 sites."),
         ({"category": np.zeros(3)}, "category of 160 values"),
