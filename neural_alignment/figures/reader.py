@@ -21,7 +21,7 @@ BACKPROP = "backprop"
 _BOOKKEEPING = frozenset(
     ("seed", "workdir", "preset", "defaults", "data_dir", "download", "epochs_per_checkpoint")
     + ("checkpoint_max", "keep_epochs", "iterations_per_loop", "validate_first", "path_metrics")
-    + ("gpu", "tpu_name", "tpu_zone", "gcp_project", "eval_batch_size")
+    + ("gpu", "tpu_name", "tpu_zone", "gcp_project", "eval_batch_size", "jit_compile")
 )
 _CHECKPOINT = re.compile(r"step-(\d{9,})\.json")
 

@@ -70,10 +70,10 @@ def draw(material: Material) -> Drawn:
             look = {"s": 3, "color": style.COLOURS[0], "alpha": 0.35, "linewidths": 0}
             panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
             panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
-            if row is grid[-1]:
-                panel.set_xlabel("W")
         row[0].set_ylabel(f"{style.shorten(group.label, 30)}\n{style.shorten(layer, 30)}\nB")
         _same_limits(row)
+    for panel in grid[-1]:
+        panel.set_xlabel("W")
     return Drawn(figure, table)
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from neural_alignment.figures import draw
-from neural_alignment.figures.material import Choices, NotDrawn
+from neural_alignment.figures import draw, scatter, style
+from neural_alignment.figures.material import Choices, Material, NotDrawn
+from neural_alignment.figures.reader import read
 from neural_alignment.runs.checkpoints import Checkpoints
 from tests.figures.made_runs import make_run, read_table
 
@@ -55,6 +56,14 @@ def runs(tmp_path_factory):
     make(folder / "fa", "feedback")
     make(folder / "pfa", "product", steps=(84, 126))
     return folder
+
+
+def test_axes_are_named(runs):
+    material = Material(read([runs]).runs)
+    with style.context():
+        panels = np.reshape(scatter.draw(material).figure.axes, (2, 2))
+    assert [[p.get_xlabel() for p in row] for row in panels] == [["", ""], ["W", "W"]]
+    assert [row[0].get_ylabel() for row in panels] == ["feedback\nb\nB", "product\nb\nB"]
 
 
 def places(out):
