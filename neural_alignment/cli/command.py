@@ -58,7 +58,7 @@ def run(job_name: str, argv: Sequence[str] | None = None) -> int:
             modules = values(expanded, "import")
             if modules:
                 environment.prepare(job_name)
-                environment.import_tensorflow()
+                environment.import_tensorflow(whole=True)  # which the modules may use
                 import_modules(modules)
             if asked := wants_help(argv):
                 sys.stdout.write(help_text(program(job_name), full=asked == "full"))

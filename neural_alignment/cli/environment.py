@@ -27,6 +27,9 @@ _NOTE = re.compile(
 )
 
 
+_UNUSED = ("jax", "matplotlib")
+
+
 class UnusableError(RuntimeError):
     """A TensorFlow or a Keras that no job can run on."""
 
@@ -112,15 +115,19 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(whole: bool = False) -> None:
     """Imports TensorFlow and Keras without their start-up lines.
+
+    Args:
+        whole: with what they import besides where it is installed, and no job needs: JAX, for
+            TensorFlow Lite, and Matplotlib, for `keras.visualization`. It is a third of the time.
 
     Raises:
         UnusableError: one of them cannot be imported.
     """
     for name in ("tensorflow", "keras"):
         try:
-            with without_notes(), _without_keras_file():
+            with without_notes(), _without_keras_file(), left_out(*(() if whole else _UNUSED)):
                 importlib.import_module(name)
         except Exception as error:  # a build may fail in many ways
             raise UnusableError(
@@ -128,6 +135,22 @@ def import_tensorflow() -> None:
                 f"{one_line(error)}. Install a build for this machine: "
                 'pip install --force-reinstall "neural-alignment[cpu]" (or [gpu], [tpu]).'
             ) from error
+
+
+@contextlib.contextmanager
+def left_out(*modules: str) -> Iterator[None]:
+    """Lets nothing import these modules meanwhile, as if they were not installed.
+
+    Args:
+        modules: by name; one that is imported already stays.
+    """
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a script needs of its process, and what a run sets itself: Keras's file, devices."""
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -267,3 +268,25 @@ def test_notes_are_left_out_and_the_rest_is_not(capfd, monkeypatch):
     with environment.without_notes():
         os.write(2, f"{notes[0]}\n".encode())
     assert notes[0] in capfd.readouterr().err
+
+
+def test_what_no_job_needs_is_not_imported_meanwhile():
+    """JAX and Matplotlib, which TensorFlow and Keras import where they find them."""
+    name = "this"  # of the standard library, and prints
+    sys.modules.pop(name, None)
+    with environment.left_out(name, "os"):
+        with pytest.raises(ImportError):
+            importlib.import_module(name)
+        assert importlib.import_module("os") is os
+    assert importlib.import_module(name).__name__ == name
+
+
+@pytest.mark.slow
+def test_a_job_starts_without_jax_and_matplotlib():
+    code = (
+        "import sys; from neural_alignment.cli import environment; environment.prepare('train'); "
+        "environment.import_tensorflow(); assert not {'jax', 'matplotlib'} & set(sys.modules); "
+        "import matplotlib.pyplot; import keras; keras.layers.Dense(1)(keras.ops.ones((1, 1)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-2000:]
