@@ -61,7 +61,7 @@ class Drawing:
 
 
 _PROGRAM = Program(
-    usage="usage: neural-alignment figures RUN [RUN...] [--figure=NAME,...] [--outdir=DIR]\n"
+    usage="usage: neural-alignment figures [LABEL=]RUN ... [--figure=NAME,...] [--outdir=DIR]\n"
     "       neural-alignment figures --list",
     about="Draws figures from run directories (or folders of them) and search directories: each as "
     "PNG, PDF and the CSV behind it. Runs that differ by their seed alone are drawn together.",
@@ -133,10 +133,17 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
 
     from neural_alignment.figures import draw
 
-    try:
-        paths = [expand_path(folder) for folder in folders]
-    except ValueError as error:
-        raise UsageError(f"RUN: {error}") from error
+    labels, paths = {}, []
+    for given in folders:
+        label, mark, path = given.partition("=")
+        if not mark or Path(given).exists():
+            label, path = "", given
+        try:
+            paths.append(expand_path(path))
+        except ValueError as error:
+            raise UsageError(f"RUN: {error}") from error
+        if label:
+            labels[paths[-1]] = label
     kept = (next(Path(path).rglob("step-*.json"), None) for path in paths)
     if "scatter" in drawing.figures or (not drawing.figures and any(kept)):
         environment.prepare("figures")  # TensorFlow reads the checkpoints
@@ -153,6 +160,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
             drawing.features,
             drawing.components,
         ),
+        labels,
     )
     console = Console()
     for path in written.files:

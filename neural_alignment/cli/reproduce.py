@@ -227,9 +227,10 @@ def _draw(
     from neural_alignment import figures
     from neural_alignment.figures.material import NotDrawn
 
+    labels = {job.workdir: job.series for job in done}
     for name in recipe.figures:
         try:
-            written = figures.draw([job.workdir for job in done], folder / "figures", [name])
+            written = figures.draw(list(labels), folder / "figures", [name], labels=labels)
         except NotDrawn as lacking:
             console.print(f"{name} is not drawn: {lacking}", highlight=False, markup=False)
             continue

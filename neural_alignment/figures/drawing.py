@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from neural_alignment import atomic, extras
@@ -39,6 +39,7 @@ def draw(
     names: Sequence[str] = (),
     formats: Sequence[str] = ("png", "pdf"),
     choices: Choices | None = None,
+    labels: Mapping[str | pathlib.Path, str] | None = None,
 ) -> Written:
     """Draws figures, each to a file of every format and the numbers in it to a CSV file.
 
@@ -49,6 +50,7 @@ def draw(
         names: of figures; () is all that the folders have what it takes for.
         formats: of `FORMATS`.
         choices: of layers and epochs, where a figure shows a few.
+        labels: what runs are to be called, by their folder as in `folders`.
 
     Returns:
         What was written, and what was not and why.
@@ -63,7 +65,7 @@ def draw(
     _known("figure", names, KINDS)
     _known("format", formats, FORMATS)
     extras.require("drawing figures", "matplotlib")
-    found = read(folders)
+    found = read(folders, labels)
     drawn, notes, not_drawn = _drawn(names or _fitting(found), bool(names), found, choices)
     outdir = pathlib.Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def draw_by_depth(material: Material) -> Drawn:
     Raises:
         NotDrawn: no run has angles.
     """
-    groups = _groups(material, "weight_angle")
+    groups = _groups(material, "weight_angle", "error_angle")
     networks: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
         networks.setdefault(group.layers, []).append(group)
@@ -127,15 +127,19 @@ def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:
     return rows
 
 
-def _groups(material: Material, measure: str) -> list[Group]:
+def _groups(material: Material, measure: str, other: str | None = None) -> list[Group]:
+    """The groups of runs that have a measure, or another one."""
     material.leave_out_backprop()
-    runs = material.having(lambda run: run.measures(measure), _WORDS[measure], _REMEDIES[measure])
+    asked = [measure, *([other] if other else [])]
+    runs = material.having(
+        lambda run: any(map(run.measures, asked)), _WORDS[measure], _REMEDIES[measure]
+    )
     return grouped(runs)
 
 
 def _against_epochs(material: Material, measure: str) -> Drawn:
     groups = _groups(material, measure)
-    figure, axes = style.panels(len(groups), sharey=True, sharex=False)
+    figure, axes = style.panels(len(groups), sharey=True, sharex=True)
     table: list[Row] = []
     columns = style.columns(len(groups))
     for index, (panel, group) in enumerate(zip(axes, groups, strict=True)):
@@ -150,6 +154,7 @@ def _against_epochs(material: Material, measure: str) -> Drawn:
             ]
         panel.set_title(style.shorten(group.label))
         style.whole_epochs(panel)
+        panel.tick_params(labelbottom=True)
         if measure == "norm_ratio":
             panel.axhline(1.0, color=style.GREY, linewidth=0.8, zorder=0)
         if index % columns == 0:

@@ -39,12 +39,14 @@ class Run:
         flags: those of its flags.cfg that are not at their defaults, as text.
         metrics: the rows of metrics.csv: `epoch`, `val_top1`, ...
         layers: for each layer, from the input, the rows of layers.csv: `epoch`, `weight_angle`, ...
+        label: what the user calls it; None: what its flags say.
     """
 
     folder: pathlib.Path
     flags: Mapping[str, str]
     metrics: Sequence[Mapping[str, float]]
     layers: Mapping[str, Sequence[Mapping[str, float]]]
+    label: str | None = None
 
     @property
     def seed(self) -> str:
@@ -69,8 +71,8 @@ class Run:
 
     @property
     def epochs_meant(self) -> float:
-        """The epochs after which it is to end."""
-        trained = self.number("train_epochs", float(_defaults()["train_epochs"]))
+        """The epochs after which it is to end; NaN where its flags do not say."""
+        trained = self.number("train_epochs", math.nan)
         return min(trained, self.number("max_epochs", trained))
 
     def number(self, flag: str, default: float) -> float:
@@ -122,11 +124,15 @@ class Found:
     notes: Sequence[str]
 
 
-def read(folders: Iterable[str | pathlib.Path]) -> Found:
+def read(
+    folders: Iterable[str | pathlib.Path],
+    labels: Mapping[str | pathlib.Path, str] | None = None,
+) -> Found:
     """Reads run directories; a folder that is none is searched for them.
 
     Args:
         folders: run directories, search directories, or folders that hold some.
+        labels: folder of `folders` to what its runs are to be called.
 
     Returns:
         What is there. A run that has the settings and the seed of another, or no whole epoch yet,
@@ -137,14 +143,16 @@ def read(folders: Iterable[str | pathlib.Path]) -> Found:
     """
     places: dict[pathlib.Path, pathlib.Path] = {}
     searches: dict[pathlib.Path, pathlib.Path] = {}
-    for folder in map(pathlib.Path, folders):
-        runs_there, searches_there = _within(folder)
+    called: dict[pathlib.Path, str | None] = {}
+    for given in folders:
+        runs_there, searches_there = _within(pathlib.Path(given))
         places |= {path.resolve(): path for path in runs_there}
+        called |= {path.resolve(): (labels or {}).get(given) for path in runs_there}
         searches |= {path.resolve(): path for path in searches_there}
     runs, notes = [], []
     known: dict[tuple[frozenset, str], pathlib.Path] = {}
-    for path in places.values():
-        run = read_run(path)
+    for place, path in places.items():
+        run = dataclasses.replace(read_run(path), label=called[place])
         if not run.metrics:
             notes.append(f"{path} is left out: it has no whole epoch in metrics.csv yet")
             continue
@@ -154,7 +162,7 @@ def read(folders: Iterable[str | pathlib.Path]) -> Found:
             continue
         runs.append(run)
         done, meant = run.metrics[-1]["epoch"], run.epochs_meant
-        if done < math.floor(meant):
+        if done + 1.0 <= meant:
             notes.append(f"{path} is drawn as it is, after {done:g} of {meant:g} epochs")
     return Found(tuple(runs), tuple(searches.values()), tuple(notes))
 
@@ -200,7 +208,7 @@ def read_run(folder: pathlib.Path) -> Run:
         raise RunReadError(f"Expected the run's flags in {path}. Received: {error}") from error
     lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     flags = record.named(record.complete(lines))
-    defaults = _defaults()
+    defaults = {n: text for n, text in _defaults().items() if n != "train_epochs"}
     flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
     metrics = _table(folder / "metrics.csv", ("epoch", "global_step", "val_top1", "loss"))
     layers: dict[str, list[Mapping[str, float]]] = {}
@@ -246,17 +254,23 @@ def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
         without: flags that may differ as well, such as the one that is swept.
 
     Returns:
-        The groups, in the order of their first runs; each label says how a group differs from the
-        others: its rule, and the flags that tell it from those of the same rule.
+        The groups, in the order of their first runs; each label is what the user calls its runs, or
+        says how it differs from the others: its rule, and the flags that tell it from those of the
+        same rule.
     """
     left_out = frozenset(without)
     found: dict[frozenset, list[Run]] = {}
     for run in runs:
         key = frozenset((name, text) for name, text in run.settings if name not in left_out)
         found.setdefault(key, []).append(run)
-    named = labels([dict(key) for key in found])
+    told = labels([dict(key) for key in found])
+    given = [{run.label for run in members} for members in found.values()]
+    named = [
+        next(iter(own)) if len(own) == 1 and None not in own and given.count(own) == 1 else by_flags
+        for own, by_flags in zip(given, told, strict=True)
+    ]
     return [
-        Group(label, sorted(members, key=lambda run: int(run.seed)))
+        Group(str(label), sorted(members, key=lambda run: int(run.seed)))
         for label, members in zip(named, found.values(), strict=True)
     ]
 

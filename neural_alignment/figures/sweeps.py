@@ -56,6 +56,8 @@ def network(run: Run) -> str:
 def draw_noise(material: Material) -> Drawn:
     """Accuracy against the variance of noise on updates, mean ± s.e.m. ([K] figures 5 and S1).
 
+    A rule that no run of has noise, as backpropagation, is a line across.
+
     Args:
         material: runs, of several variances and seeds.
 
@@ -66,7 +68,7 @@ def draw_noise(material: Material) -> Drawn:
         NotDrawn: no two runs differ in their noise.
     """
     found = _swept(material.runs, noise_variance, _NOISE_FLAGS)
-    if not found:
+    if not any(len(points) > 1 for _, points in found):
         raise NotDrawn(
             "Expected runs that differ in the variance of their updates' noise. Received: none "
             "that do. Train with --use_noisy_alignment_opt (or --use_noisy_global_opt) and several "
@@ -74,6 +76,8 @@ def draw_noise(material: Material) -> Drawn:
         )
     figure, (panel,) = style.panels(1, 4.4, 3.2)
     table = _lines(panel, found, "variance", error="sem")
+    noisy = {run.rule for group, _ in found for run in group.runs}
+    table += _across(panel, [run for run in material.runs if run.rule not in noisy], "variance")
     positive = [x for _, points in found for x in points if x > 0.0]
     panel.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
     panel.set_xlim(-0.15 * min(positive), 1.6 * max(positive))
@@ -106,13 +110,7 @@ def draw_sparsity(material: Material) -> Drawn:
     fixed = [run for run in material.runs if "density" not in run.flags]
     figure, (panel,) = style.panels(1, 4.4, 3.2)
     table = _lines(panel, found, "sparsity", error="sd")
-    for group in grouped(fixed):
-        one = summarise(map(top1, group.runs))
-        panel.axhline(one.mean, color="#000000", linestyle=(0, (1, 1)), label=group.label)
-        panel.axhspan(
-            one.mean - one.spread, one.mean + one.spread, color=style.GREY, alpha=0.2, linewidth=0
-        )
-        table.append({"group": group.label, "sparsity": "", **one.row()})
+    table += _across(panel, fixed, "sparsity")
     panel.set_xlabel("feedback weights fixed at zero (%)")
     panel.set_ylabel(f"{_AXIS}, mean ± sd")
     style.legend_above(figure)
@@ -198,4 +196,17 @@ def _lines(
             **style.series(index),
         )
         table += [{"group": group.label, column: x, **one.row()} for x, one in points.items()]
+    return table
+
+
+def _across(panel: Axes, runs: Sequence[Run], column: str) -> list[Row]:
+    """A line across, with a band of ± 1 sd, for each group that the setting does not reach."""
+    table: list[Row] = []
+    for index, group in enumerate(grouped(runs)):
+        one = summarise(map(top1, group.runs))
+        dots = (0, (1, 1 + index))
+        panel.axhline(one.mean, color="#000000", linestyle=dots, label=group.label)
+        low, high = one.mean - one.spread, one.mean + one.spread
+        panel.axhspan(low, high, color=style.GREY, alpha=0.2, linewidth=0)
+        table.append({"group": group.label, column: "", **one.row()})
     return table

@@ -6,7 +6,7 @@ from neural_alignment.cli import figures as command
 from neural_alignment.figures import draw, style
 from neural_alignment.figures.layers import draw_angles
 from neural_alignment.figures.material import Material, NotDrawn
-from neural_alignment.figures.reader import read
+from neural_alignment.figures.reader import grouped, read
 from neural_alignment.figures.registry import KINDS, NOTHING, RUNS
 from neural_alignment.figures.sweeps import network, noise_variance, sparsity
 from tests.figures.made_runs import LAYERS, make_run, read_table
@@ -82,7 +82,8 @@ def test_many_layers_get_a_colour_bar(runs):
 
 def test_the_noise_sweep_has_standard_errors(all_of):
     rows = read_table(all_of[0] / "noise.csv")
-    assert [row["variance"] for row in rows] == ["0.0", "0.01", "0.1"]
+    assert [row["variance"] for row in rows] == ["0.0", "0.01", "0.1", ""]
+    assert rows[-1]["group"] == "backprop" and float(rows[-1]["mean"]) == pytest.approx(97.0)
     noisy = rows[1]
     assert float(noisy["mean"]) == pytest.approx(81.0)
     assert float(noisy["sem"]) == pytest.approx(1.0)
@@ -176,6 +177,29 @@ def test_the_command(runs, tmp_path, capsys):
         "curves.csv", "curves.png", "depth.csv", "depth.png"
     }  # fmt: skip
     assert "curves.png" in capsys.readouterr().out
+
+
+def test_runs_are_called_as_the_user_calls_them(runs, tmp_path):
+    given = [f"weight estimation={runs / 'sa0'}", f"weight estimation={runs / 'sa1'}"]
+    given += [f"BP={runs / 'bp0'}", str(runs / "deep")]
+    options = ["--figure=curves", "--format=svg", f"--outdir={tmp_path / 'out=1'}"]
+    assert command.main(["figures", *given, *options]) == 0
+    rows = read_table(tmp_path / "out=1" / "curves.csv")
+    counts = {row["group"]: row["runs"] for row in rows}
+    assert counts == {"weight estimation": "2", "BP": "1", "symmetric, resnet20": "1"}
+    (tmp_path / "a=b").symlink_to(runs / "sa0")  # a folder of that name is no label
+    written = draw([tmp_path / "a=b"], tmp_path / "out", ["curves"], ["svg"])
+    assert {row["group"] for row in read_table(written.files[-1])} == {"symmetric"}
+
+
+def test_one_label_for_several_settings_says_too_little(runs):
+    folders = [runs / "sa0", runs / "sparse0-0.5", runs / "sparse1-0.5"]
+    found = read(folders, dict.fromkeys(folders, "sa"))
+    assert [g.label for g in grouped(found.runs)] == [
+        "symmetric, density=1.0", "symmetric, density=0.5"
+    ]  # fmt: skip
+    (swept,) = grouped(found.runs, without=["density"])
+    assert swept.label == "sa"
 
 
 def test_the_list(capsys, monkeypatch):
