@@ -119,12 +119,24 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
+            for step in _not_kept(settings, trainer):
+                console.print(
+                    f"warning: --keep_epochs: step {step:,} is past and was not kept",
+                    highlight=False,
+                )
         elif loaded is not None:
             trainer.load_weights(loaded)
             console.print(f"weights from {loaded}", highlight=False, soft_wrap=True)
         row = trainer.fit()
         console.print(final_table(row, trainer.layer_metrics(), settings.rule.name))
         return row
+
+
+def _not_kept(settings: Settings, trainer: Trainer) -> list[int]:
+    """The steps to be kept that a run has behind it, without a checkpoint."""
+    there = trainer.checkpoints.steps()
+    kept = settings.plan.kept_steps(trainer.steps_per_epoch)
+    return [step for step in kept if step < trainer.global_step and step not in there]
 
 
 def evaluate(given: flags.FlagValues | Settings) -> dict[str, float]:

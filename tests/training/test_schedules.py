@@ -81,7 +81,7 @@ RUN = (
 )  # fmt: skip
 
 
-def test_a_run_goes_on_bit_by_bit_and_keeps_what_it_is_told_to(tmp_path):
+def test_a_run_goes_on_bit_by_bit_and_keeps_what_it_is_told_to(tmp_path, capfd):
     for folder, parts in (("straight", [3]), ("parts", [1.5, 2.2, 3])):
         for epochs in parts:
             job.train(settings(*RUN, f"--max_epochs={epochs}", f"--workdir={tmp_path / folder}"))
@@ -94,5 +94,11 @@ def test_a_run_goes_on_bit_by_bit_and_keeps_what_it_is_told_to(tmp_path):
         assert (tmp_path / "parts" / table).read_text() == (
             tmp_path / "straight" / table
         ).read_text()
+    capfd.readouterr()
+    again = f"--workdir={tmp_path / 'parts'}"
+    job.train(settings(*RUN[:-1], "--strategy=one_device", "--keep_epochs=0,2,3", again))
+    said = capfd.readouterr().out
+    assert said.count("keep_epochs") == 1
+    assert "warning: --keep_epochs: step 20 is past and was not kept" in said
     start = tf.train.load_checkpoint(kept[0].prefix(0))
     assert start.get_tensor("global_step") == 0
