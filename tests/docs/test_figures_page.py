@@ -2,12 +2,16 @@
 
 import re
 import shlex
+import textwrap
 
+import keras
+import numpy
 import pytest
 from absl import flags
 
 from neural_alignment.cli.figures import Drawing
 from neural_alignment.config.options import define_group
+from neural_alignment.figures.assembly import read_features
 from neural_alignment.figures.registry import KINDS
 from tests.docs.pages import ROOT
 
@@ -33,3 +37,14 @@ def test_pictures_are_shown_and_small():
     there = sorted(path.name for path in (ROOT / "docs" / "figures").glob("*"))
     assert sorted(name.removeprefix("figures/") for name in shown) == there
     assert all((ROOT / "docs" / name).stat().st_size < 80_000 for name in shown)
+
+
+def test_features_of_a_keras_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, name="fc")]
+    names = {"keras": keras, "numpy": numpy, "model": keras.Sequential(layers)}
+    code = re.search(r"From a Keras model:\n\n((?: {4}.*\n)+)", PAGE)[1]
+    exec(textwrap.dedent(code), {**names, "images": numpy.ones((5, 4, 4, 1), "float32")})
+    found = read_features("features.npz", 5)
+    assert [values.shape for values in found.values()] == [(5, 16), (5, 3)]
+    assert list(found)[1] == "fc"
