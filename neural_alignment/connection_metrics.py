@@ -68,7 +68,7 @@ def connection_metrics(
     for site in metrics.sites(model):
         if site.key not in names:
             continue
-        kernel, backward = site.kernel, site.backward_kernel_value()
+        kernel, backward = site.forward_kernel, site.backward_kernel_value()
         one, both = connected_shares(kernel, backward)
         measured[names[site.key]] = {
             "weight_correlation": metrics.number(weight_correlation(kernel, backward)),

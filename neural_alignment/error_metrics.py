@@ -88,7 +88,7 @@ def error_metrics(
         if call.site.key not in names or ours is None or theirs is None:
             continue
         x = metrics.as_float32(call.inputs)
-        linear, kernel = call.site.linear, metrics.as_float32(call.site.kernel)
+        linear, kernel = call.site.linear, metrics.as_float32(call.site.forward_kernel)
         arrived = linear.input_gradient(
             x, call.site.backward_kernel_value(), metrics.as_float32(ours)
         )

@@ -248,7 +248,7 @@ def kernel_metrics(
     """
     measured = {}
     for name, site in (_by_path(model) if of is None else of).items():
-        kernel, backward = as_float32(site.kernel), site.backward_kernel_value()
+        kernel, backward = as_float32(site.forward_kernel), site.backward_kernel_value()
         measured[name] = {
             "weight_angle": number(weight_angle(kernel, backward)),
             "norm_ratio": number(norm_ratio(kernel, backward)),
@@ -290,7 +290,7 @@ def path_metrics(
     for call, upstream in zip(calls, upstreams, strict=True):
         if call.site.key not in names:
             continue
-        kernel, backward = as_float32(call.site.kernel), call.site.backward_kernel_value()
+        kernel, backward = as_float32(call.site.forward_kernel), call.site.backward_kernel_value()
         linear, x = call.site.linear, as_float32(call.inputs)
         angles = {"projection_angle": projection_angle(linear, x, kernel, backward)}
         if upstream is not None:

@@ -56,6 +56,7 @@ class Alignment(Facts, Options, abc.ABC):
     Args:
         density: fraction of the backward kernel's elements that are not fixed at zero ([P],
             sparse feedback), in (0, 1].
+        forward_density: the same of W ([P] appendix B), whose other elements start and stay at 0.
 
     Raises:
         TypeError: an option that the rule does not have.
@@ -63,6 +64,7 @@ class Alignment(Facts, Options, abc.ABC):
     """
 
     density: float = option(1.0, "fraction of the backward kernel that is not fixed at zero")
+    forward_density: float = option(1.0, "fraction of the forward kernel that is not fixed at zero")
 
     name: ClassVar[str]
     tie_grad: ClassVar[bool] = False
@@ -74,11 +76,13 @@ class Alignment(Facts, Options, abc.ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.density <= 1.0:
-            raise ValueError(
-                f"Expected density in (0, 1], the fraction of the backward kernel kept. "
-                f"Received: density={self.density!r}"
-            )
+        for name, kernel in (("density", "backward"), ("forward_density", "forward")):
+            value = getattr(self, name)
+            if not 0.0 < value <= 1.0 or (self.of_model and name != "density" and value != 1.0):
+                raise ValueError(
+                    f"Expected {name} in (0, 1], the fraction of the {kernel} kernel kept, and 1 "
+                    f"where layers are Keras's own. Received: {name}={value!r}"
+                )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Lets rules written before maps had a geometry take no `linear`."""

@@ -28,3 +28,19 @@ class FixedFraction:
         ones = max(1, round(self.density * size))
         order = keras.ops.argsort(self._order((size,)))
         return keras.ops.reshape(keras.ops.cast(order < ones, dtype or "float32"), shape)
+
+
+class Masked:
+    """Initializer: another's values where a mask has ones.
+
+    Args:
+        initializer: of Keras, by name, or a function of shape and dtype.
+        mask: another one, that gives ones and zeros.
+    """
+
+    def __init__(self, initializer: Any, mask: FixedFraction) -> None:
+        self._initializer, self._mask = initializer, mask
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        values = keras.initializers.get(self._initializer)(shape, dtype=dtype)
+        return values * self._mask(shape, dtype)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 
 from neural_alignment import alignments, backend, keras_private
+from neural_alignment.alignments.initializers import FixedFraction, Masked
 from neural_alignment.layers.collector import Call, TrainingStep, given_mask, probe, training_step
 from neural_alignment.layers.site import Place, Site
 from neural_alignment.maps import Linear
@@ -100,9 +101,18 @@ class Aligned(backend.LayerLosses):
                 "Expected a floating dtype policy with an alignment, such as 'mixed_bfloat16'. "
                 f"Received: the quantization {self.quantization_mode!r} in layer {self.path!r}"
             )
+        given = kwargs.get("initializer")
+        # Made where it is wanted alone: an initializer without a seed draws one.
+        mask = FixedFraction(self.alignment.forward_density) if site.mask_name else None
+        if mask is not None:
+            kwargs["initializer"] = Masked(given, mask)
         # R is computed in float32 whatever the layer computes in: the kernel must not autocast.
         kernel = super().add_weight(*args, name=name, autocast=False, **kwargs)
-        site.add_variables(tuple(kernel.shape), kwargs.get("initializer"), super().add_weight)
+        shape, fixed = tuple(kernel.shape), {"trainable": False, "autocast": False}
+        site.add_variables(shape, given, super().add_weight)
+        if mask is not None:
+            made = super().add_weight(shape, mask, name=site.mask_name, **fixed)
+            setattr(self, site.mask_name, made)
         site.tell_optimizers(kernel)
         return kernel
 

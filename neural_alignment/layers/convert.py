@@ -59,6 +59,11 @@ def align(
         raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
     _check_model(model)
     skipped = _skipped(model, skip)
+    if rule is not None and rule.forward_density != 1.0:
+        raise ValueError(
+            "Expected forward_density=1 of a rule for a model that is there, whose weights are "
+            f"kept; build the model with the rule. Received: {rule.forward_density!r}"
+        )
     of_model = rule is not None and rule.of_model
     if rest == "error" and not of_model:
         _refuse_without_version(model, skipped)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
+from keras import ops
 
 from neural_alignment import backend, keras_private, ties
 from neural_alignment.alignments import Alignment
@@ -66,7 +67,6 @@ def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
 
 def _fold_in_replica(base: Tensor | int) -> Tensor:
     # A large odd factor keeps the seeds of replicas away from those of other draws.
-    ops = keras.ops
     return ops.cast(base, "int32") + ops.cast(backend.replica(), "int32") * 0x3C6EF35F
 
 
@@ -131,7 +131,19 @@ class Site:
     def variable_names(self) -> tuple[str, ...]:
         """The rule's variables and the noise state by their names in the layer."""
         noise = (self._named("noise_state"),) if self.alignment.is_random else ()
-        return (*self._attributes.values(), *noise)
+        mask = (self.mask_name,) if self.mask_name else ()
+        return (*self._attributes.values(), *noise, *mask)
+
+    @property
+    def mask_name(self) -> str | None:
+        """The layer's weight with ones where W is not fixed at 0; None where it nowhere is."""
+        return self._named("forward_mask") if self.alignment.forward_density != 1.0 else None
+
+    @property
+    def forward_kernel(self) -> Tensor:
+        """W as the layer applies it."""
+        kernel, name = backend.read(self.kernel), self.mask_name
+        return kernel * ops.cast(getattr(self.layer, name), kernel.dtype) if name else kernel
 
     @property
     def noise_state(self) -> Any:
@@ -225,7 +237,7 @@ class Site:
         kept = self._kept_of_step() if moves else variables
         is_first, variables = kept is None, variables if kept is None else kept
         dtype = self.layer.compute_dtype
-        forward_kernel = backend.read(self.kernel)
+        forward_kernel = self.forward_kernel
         if is_backpropagation():
             backward_kernel = forward_kernel
         else:
@@ -270,7 +282,7 @@ class Site:
         Returns:
             A tensor of the kernel's shape.
         """
-        kernel, seed = backend.read(self.kernel), self.noise_seed(training=False)
+        kernel, seed = self.forward_kernel, self.noise_seed(training=False)
         made = self.alignment.backward_kernel(kernel, self._read(), seed, linear=self.linear)
         return keras.ops.cast(made, "float32")
 
@@ -281,7 +293,7 @@ class Site:
         """The seed of this call's draws, int32 `[2]`; None where the rule draws nothing."""
         if not self.alignment.is_random:
             return None
-        ops, active = keras.ops, active_step()
+        active = active_step()
         if active is not None:
             base = _fold_in_replica(stable_hash(active.seed, self.path))
             base = base + ops.cast(active.draw, "int32") * 0x1B873593
