@@ -2,6 +2,10 @@
 
     python benchmarks/digits.py --outdir=runs/digits
     python benchmarks/digits.py --outdir=runs/digits --model=lenet5
+    python benchmarks/digits.py --outdir=runs/digits --trials=0.5,1,2
+
+With `--trials` the rate of J is chosen for each preset first: the one with the best top-1 of one
+run at each of these multiples of the preset's, with a seed that is none of the table's.
 
 A run is a preset in a run directory of its own, OUTDIR/MODEL/PRESET-SEED. Runs that are there
 already are taken as they are, so that the same command goes on where it was stopped.
@@ -38,7 +42,12 @@ PRESETS = (
     "digits_wm_tpe_ad",
     "digits_wm_tpe_ad_ops",
     "digits_information_tpe",
+    "digits_moving_average",
+    "digits_phaseless",
+    "digits_mixed",
     "digits_feedback",
+    "digits_direct",
+    "digits_frozen",
 )
 # LeNet-5 trains for a third of the presets' epochs; J's rate is lower and warms up, as gradients of
 # the first convolution are sums over positions, and outrun B otherwise.
@@ -58,6 +67,12 @@ _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
     "digits_kolen_pollack": (*_ALONE, "--decay_coef=1e-2"),
     "digits_product": (*_ALONE, "--decay_coef=2e-2", "--learning_rate=0.0025"),
     "digits_product_orthogonal": (*_ALONE, "--decay_coef=1e-2"),
+    "digits_mixed": (
+        *_ALONE,
+        "--fractions=product(decay_coef=0.01,factored=false):0.6,feedback:0.2,"
+        "kolen_pollack(decay_coef=0.01):0.2",
+    ),
+    "digits_direct": (*_ALONE, "--projection=full"),
     "digits_wm": (*_ALONE, "--train_epochs=22", "--learning_rate=0.0035", "--amp_coef=1"),
     "digits_wm_tpe": (*_ALONE, *_ALTERNATING, "--learning_rate=0.0025", "--amp_coef=0.016"),
     "digits_wm_tpe_ad": (*_ADAM, *_ALTERNATING, "--amp_coef=0.04"),
@@ -65,10 +80,14 @@ _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
     "digits_information_tpe": (*_ADAM, *_ALTERNATING),
 }  # fmt: skip
 
+# Of the runs that choose a rate: none of the table's.
+TRIAL_SEED = 100
+
 # What the table says of a preset's settings; the rest is in its file.
 _SHOWN = (
-    "alignment", "magnitude", "feedback", "decay_coef", "self_coef", "sparse_coef", "amp_coef",
-    "null_coef", "input_stddev", "learning_rate", "l2", "alignment_optimizer",
+    "alignment", "fractions", "projection", "magnitude", "feedback", "tau",
+    "decay_coef", "self_coef", "sparse_coef", "amp_coef",
+    "null_coef", "input_stddev", "noise_stddev", "learning_rate", "l2", "alignment_optimizer",
     "alignment_learning_rate", "delay_epochs", "alternate_step_freq", "train_epochs", "grad_clip",
 )  # fmt: skip
 
@@ -81,6 +100,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("model", "fc", ["fc", "lenet5"], "network; lenet5 sees 32-pixel images")
     flags.DEFINE_list("presets", list(PRESETS), "presets to run")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "a run for each")
+    flags.DEFINE_list("trials", [], "multiples of each preset's rate of J to choose from")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,17 +157,20 @@ def train(fv: flags.FlagValues) -> Run:
     row = job.train(fv)
     with open(pathlib.Path(fv["workdir"].value) / "layers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    last = [layer for layer in rows if layer["epoch"] == rows[-1]["epoch"]]
+    last = [layer for layer in rows if layer["epoch"] == rows[-1]["epoch"]]  # none of some rules
     angles = {layer["layer"]: float(layer["weight_angle"]) for layer in last}
     return Run(100.0 * row["val_top1"], angles)
 
 
-def table(runs: Mapping[str, Sequence[Run]], model: str) -> str:
+def table(
+    runs: Mapping[str, Sequence[Run]], model: str, chosen: Mapping[str, str] | None = None
+) -> str:
     """The results in Markdown.
 
     Args:
         runs: preset to its runs.
         model: what was trained.
+        chosen: preset to a flag that was chosen by trials.
 
     Returns:
         A row for each preset: settings beyond those of backprop, top-1 with its standard
@@ -159,29 +182,37 @@ def table(runs: Mapping[str, Sequence[Run]], model: str) -> str:
         "| preset | settings beyond backprop's | top-1 % | angles, input to output |\n"
         "|---|---|---|---|"
     )
-    return "\n".join([head, *(_row(preset, done, model) for preset, done in runs.items())])
+    rows = (_row(preset, done, model, chosen or {}) for preset, done in runs.items())
+    return "\n".join([head, *rows])
 
 
-def _row(preset: str, runs: Sequence[Run], model: str) -> str:
+def _row(preset: str, runs: Sequence[Run], model: str, chosen: Mapping[str, str]) -> str:
     top1 = [run.top1 for run in runs]
     spread = statistics.stdev(top1) if len(top1) > 1 else 0.0
     mean = [statistics.fmean(run.angles[layer] for run in runs) for layer in runs[0].angles]
-    angles = ", ".join(f"{angle:.0f}" for angle in mean) or "0"
-    settings = ", ".join(f"{name} {value}" for name, value in settings_of(preset, model).items())
+    angles = ", ".join(f"{angle:.0f}" for angle in mean) or ("0" if preset == PRESETS[0] else "–")
+    of = settings_of(preset, model, chosen)
+    settings = ", ".join(f"{name} {value}" for name, value in of.items())
     return f"| {preset} | {settings} | {statistics.fmean(top1):.1f} ± {spread:.1f} | {angles} |"
 
 
-def settings_of(preset: str, model: str = "fc") -> dict[str, str]:
+def settings_of(
+    preset: str, model: str = "fc", chosen: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """A preset's main settings, where they are not those of digits_backprop.
 
     Args:
         preset: its name.
         model: "fc" or "lenet5".
+        chosen: preset to a flag that was chosen by trials.
 
     Returns:
         Flag to value, as the table shows them.
     """
-    given, base = (job_flags(each, 0, "", model) for each in (preset, PRESETS[0]))
+    given, base = (
+        job_flags(each, 0, "", model, *filter(None, [(chosen or {}).get(each)]))
+        for each in (preset, PRESETS[0])
+    )
     values = {name: given[name].value for name in _SHOWN}
     return {
         name: f"{value:g}" if isinstance(value, float) else f"{value}"
@@ -190,7 +221,41 @@ def settings_of(preset: str, model: str = "fc") -> dict[str, str]:
     }
 
 
-def run_all(presets: Iterable[str], seeds: Iterable[int], outdir: str, model: str) -> str:
+def choose(preset: str, factors: Sequence[float], folder: pathlib.Path, model: str) -> str:
+    """The flag of J's rate with the best top-1 of one run each.
+
+    Args:
+        preset: its name.
+        factors: multiples of its rate.
+        folder: of the run directories.
+        model: "fc" or "lenet5".
+
+    Returns:
+        `--learning_rate=...`; the lowest of equals.
+    """
+    from neural_alignment.training.divergence import DivergenceError
+
+    rate = job_flags(preset, 0, "", model)["learning_rate"].value
+    best, flag = -1.0, ""
+    for factor in sorted(factors):
+        given = f"--learning_rate={factor * rate:g}"
+        workdir = folder / f"trial-{preset}-{factor:g}"
+        try:
+            top1 = train(job_flags(preset, TRIAL_SEED, workdir, model, given)).top1
+        except DivergenceError:
+            top1 = 0.0
+        if top1 > best:
+            best, flag = top1, given
+    return flag
+
+
+def run_all(
+    presets: Iterable[str],
+    seeds: Iterable[int],
+    outdir: str,
+    model: str,
+    factors: Sequence[float] = (),
+) -> str:
     """Every preset with every seed.
 
     Args:
@@ -198,27 +263,31 @@ def run_all(presets: Iterable[str], seeds: Iterable[int], outdir: str, model: st
         seeds: of the runs.
         outdir: folder of the run directories.
         model: "fc" or "lenet5".
+        factors: multiples of J's rate to choose from by trials; none leaves it.
 
     Returns:
         The table.
     """
     folder, seeds = pathlib.Path(outdir) / model, tuple(seeds)
-    runs = {
-        preset: [
-            train(job_flags(preset, seed, folder / f"{preset}-{seed}", model)) for seed in seeds
+    chosen, runs = {}, {}
+    for preset in presets:
+        if factors:
+            chosen[preset] = choose(preset, factors, folder, model)
+        more = [chosen[preset]] if preset in chosen else []
+        runs[preset] = [
+            train(job_flags(preset, seed, folder / f"{preset}-{seed}", model, *more))
+            for seed in seeds
         ]
-        for preset in presets
-    }
-    return table(runs, model)
+    return table(runs, model, chosen)
 
 
 def main(argv: list[str]) -> None:
     """Trains and prints."""
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
-    sys.stdout.write(
-        run_all(FLAGS.presets, map(int, FLAGS.seeds), FLAGS.outdir, FLAGS.model) + "\n"
-    )
+    factors = tuple(map(float, FLAGS.trials))
+    made = run_all(FLAGS.presets, map(int, FLAGS.seeds), FLAGS.outdir, FLAGS.model, factors)
+    sys.stdout.write(made + "\n")
 
 
 if __name__ == "__main__":

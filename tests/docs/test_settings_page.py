@@ -24,6 +24,8 @@ REACHES = {
     "activation-0": (95.0, 90.0),
     "activation-1": (95.0, 30.0),
     "direct": (93.0, 180.0),
+    "frozen": (60.0, 180.0),
+    "phaseless": (95.0, 20.0),
 }
 FAST = ("symmetric-0",)
 

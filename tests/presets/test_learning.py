@@ -41,7 +41,12 @@ BOUNDS = {
     "digits_wm_tpe_ad": (2.5, 30.0),
     "digits_wm_tpe_ad_ops": (2.5, 30.0),
     "digits_information_tpe": (2.5, 15.0),
+    "digits_moving_average": (1.5, 5.0),
+    "digits_phaseless": (2.5, 30.0),
+    "digits_mixed": (2.0, 75.0),
     "digits_feedback": (3.0, 180.0),
+    "digits_direct": (3.0, 180.0),
+    "digits_frozen": (25.0, 180.0),
 }
 SEEDS = (0, 1, 2)
 
