@@ -54,16 +54,11 @@ def align(
             no version here; a layer that cannot be copied. Layers are named.
         TypeError: an unknown option of the rule, something to skip of another type.
     """
-    rule = alignments.get(alignment)
+    rule = _rule(alignment)
     if rest not in ("error", "backprop"):
         raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
     _check_model(model)
     skipped = _skipped(model, skip)
-    if rule is not None and rule.forward_density != 1.0:
-        raise ValueError(
-            "Expected forward_density=1 of a rule for a model that is there, whose weights are "
-            f"kept; build the model with the rule. Received: {rule.forward_density!r}"
-        )
     of_model = rule is not None and rule.of_model
     if rest == "error" and not of_model:
         _refuse_without_version(model, skipped)
@@ -82,6 +77,16 @@ def align(
     if summary:
         show(conversion_report(copy))
     return copy
+
+
+def _rule(alignment: Any) -> alignments.Alignment | None:
+    rule = alignments.get(alignment)
+    if rule is not None and rule.forward_density != 1.0:
+        raise ValueError(
+            "Expected forward_density=1 of a rule for a model that is there, whose weights are "
+            f"kept; build the model with the rule. Received: {rule.forward_density!r}"
+        )
+    return rule
 
 
 def strip(model: keras.Model) -> keras.Model:
