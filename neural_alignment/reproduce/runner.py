@@ -105,7 +105,7 @@ class Runner:
                 if time.monotonic() > deadline:
                     processes.end_group(process.pid)
                 process.wait(0.1)
-            self._running.clear()
+        self._running.clear()
 
 
 def log_of(job: Job) -> pathlib.Path:

@@ -1,0 +1,51 @@
+"""A runner that is told to stop ends its jobs, and says so."""
+
+import os
+import pathlib
+import signal
+import threading
+
+import pytest
+
+from neural_alignment.reproduce.jobs import Job
+from neural_alignment.reproduce.runner import Runner, log_of
+from neural_alignment.search.devices import Device
+from neural_alignment.search.processes import ScriptLauncher
+from neural_alignment.search.trial import Interrupted
+
+SLEEP = "import signal, time; print('begun', flush=True); time.sleep(60)"
+
+
+class Sleeping(ScriptLauncher):
+    """Starts what sleeps in a job's place."""
+
+    def __init__(self):
+        self.pids = []
+
+    def start(self, argv, environment, log):
+        process = super().start(["-c", SLEEP], environment, log)
+        self.pids.append(process.pid)
+        return process
+
+
+def job(folder: pathlib.Path, seed: int) -> Job:
+    return Job(
+        series="BP", value=None, seed=seed, flags={}, workdir=folder / f"BP/seed-{seed}"
+    )  # fmt: skip
+
+
+def test_a_signal_ends_the_jobs_under_way_and_starts_no_other(tmp_path):
+    launcher, said = Sleeping(), []
+    before = signal.getsignal(signal.SIGTERM)
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    jobs = [job(tmp_path, seed) for seed in range(3)]
+    with pytest.raises(Interrupted):
+        Runner(launcher, [Device(), Device()], said.append).run(jobs)
+    assert len(launcher.pids) == 2
+    for pid in launcher.pids:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(pid, 0)
+    assert said == ["BP seed-0: begun", "BP seed-1: begun"]
+    assert log_of(jobs[0]).is_file()
+    assert signal.getsignal(signal.SIGTERM) == before
