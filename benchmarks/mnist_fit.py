@@ -86,7 +86,7 @@ def train(
     history = net.fit(
         *_whole_batches(x, y),
         batch_size=BATCH,
-        epochs=epochs or made.epochs,
+        epochs=epochs or int(made.epochs),
         validation_data=held_out,
         validation_batch_size=1000,
         callbacks=[callbacks.AlignmentMetrics(*few), clock],

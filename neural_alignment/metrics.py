@@ -395,6 +395,8 @@ def _loss_of(model: keras.Model, loss: Loss | None, sample_weight: Any) -> Calla
     options = {"training": False} if "training" in parameters else {}
 
     def compiled(inputs: Any, labels: Any, outputs: Any) -> Tensor:
-        return model.compute_loss(inputs, labels, outputs, weights, **options)
+        # Keras counts each output's loss in its metrics on the way, which are the training's.
+        with keras.StatelessScope():
+            return model.compute_loss(inputs, labels, outputs, weights, **options)
 
     return compiled

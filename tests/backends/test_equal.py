@@ -20,6 +20,7 @@ CASES = compute.every_case() if os.environ.get("EVERY_CASE") else compute.sample
 @pytest.fixture(scope="module")
 def of_tensorflow(tmp_path_factory):
     """The same numbers, from a process on TensorFlow."""
+    pytest.importorskip("tensorflow", reason="the other side of the comparison")
     path = tmp_path_factory.mktemp("tensorflow") / "numbers.npz"
     subprocess.run(
         [sys.executable, "-m", "tests.backends.compute", path, *CASES],

@@ -30,6 +30,7 @@ VARIANTS = tuple(EVERY) if os.environ.get("EVERY_CASE") else SAMPLE
 @pytest.fixture(scope="module")
 def of_tensorflow(tmp_path_factory):
     """Losses, outputs and files of a process on TensorFlow."""
+    pytest.importorskip("tensorflow", reason="the other side of the comparison")
     folder = tmp_path_factory.mktemp("tensorflow")
     subprocess.run(
         [sys.executable, "-m", "tests.backends.train", folder, *VARIANTS],
@@ -67,6 +68,7 @@ def test_files_load_on_tensorflow(tmp_path):
         "model = keras.saving.load_model(sys.argv[1])\n"
         "sys.stdout.write(json.dumps(model(train.digits()[0][:8]).numpy().tolist()))\n"
     )
+    pytest.importorskip("tensorflow", reason="the other side of the comparison")
     result = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "m.keras"],
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},

@@ -19,7 +19,7 @@ def nested(alignment, **compile_options):
     x = layers.Dense(6, "relu", alignment=alignment, name="first")(inputs)
     made = keras.Model(inputs, layers.Dense(3, alignment=alignment, name="last")(inner(x)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(**{"optimizer": keras.optimizers.SGD(0.1), "loss": loss} | compile_options)
+    made.compile(**{"optimizer": keras.optimizers.SGD(0.02), "loss": loss} | compile_options)
     return made
 
 

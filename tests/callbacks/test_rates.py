@@ -37,7 +37,8 @@ def fit(optimizer, rule, callback, steps=200):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", alignments.AlignmentWarning)
         model.fit(x, x[:, :2], batch_size=1, verbose=0, callbacks=[callback])
-    apart = float(keras.ops.max(keras.ops.abs(layer.backward_kernel - layer.kernel)))
+    kernels = map(keras.ops.convert_to_numpy, (layer.backward_kernel, layer.kernel))
+    apart = float(np.max(np.abs(np.subtract(*kernels))))
     return apart, [str(one.message) for one in told if one.category is alignments.AlignmentWarning]
 
 

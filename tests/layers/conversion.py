@@ -230,7 +230,9 @@ def policies():
     h = K.Dense(5, dtype="mixed_float16", kernel_regularizer="l2")(inputs)
     h = K.Dense(4, dtype="mixed_bfloat16", bias_constraint="non_neg")(h)
     h = K.Dense(4, activity_regularizer="l1")(h)
-    return keras.Model(inputs, K.Dense(2, dtype="float64")(h))
+    # JAX has no float64 unless its process says so.
+    last = "float32" if keras.backend.backend() == "jax" else "float64"
+    return keras.Model(inputs, K.Dense(2, dtype=last)(h))
 
 
 def noise():

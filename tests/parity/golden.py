@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+import keras
 import numpy as np
 
 Case = dict[str, Any]
@@ -81,7 +82,8 @@ def _weight(name: str, shape: list[int], seed: int) -> np.ndarray:
 
 def assert_close(got: Any, expected: np.ndarray, tolerance: dict[str, float], what: str) -> None:
     """Largest difference at most `rel * max|expected| + abs`, or element by element."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    got = np.asarray(keras.ops.convert_to_numpy(got), np.float64)
+    expected = np.asarray(expected, np.float64)
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     assert np.isfinite(got).all(), f"{what}: not finite"
     if not expected.size:
