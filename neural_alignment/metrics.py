@@ -388,15 +388,13 @@ def _loss_of(model: keras.Model, loss: Loss | None, sample_weight: Any) -> Calla
             "Expected a compiled model, whose loss says what error goes back, or a loss. "
             f"Received: loss=None and the model {model.name!r}, which is not compiled"
         )
-    weights = sample_weight
-    if weights is not None:
-        weights = keras.tree.map_structure(ops.convert_to_tensor, weights)
-    parameters = inspect.signature(model.compute_loss).parameters
-    options = {"training": False} if "training" in parameters else {}
+    if sample_weight is not None:
+        sample_weight = keras.tree.map_structure(ops.convert_to_tensor, sample_weight)
+    takes_training = "training" in inspect.signature(model.compute_loss).parameters
+    options = {"training": False} if takes_training else {}
 
     def compiled(inputs: Any, labels: Any, outputs: Any) -> Tensor:
-        # Keras counts each output's loss in its metrics on the way, which are the training's.
-        with keras.StatelessScope():
-            return model.compute_loss(inputs, labels, outputs, weights, **options)
+        with keras.StatelessScope():  # each output's loss counts in the training's metrics
+            return model.compute_loss(inputs, labels, outputs, sample_weight, **options)
 
     return compiled
