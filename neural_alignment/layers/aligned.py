@@ -103,7 +103,7 @@ class Aligned(backend.LayerLosses):
             )
         given = kwargs.get("initializer")
         # Made where it is wanted alone: an initializer without a seed draws one.
-        mask = FixedFraction(self.alignment.forward_density) if site.mask_name else None
+        mask = FixedFraction(site.alignment.forward_density) if site.mask_name else None
         if mask is not None:
             kwargs["initializer"] = Masked(given, mask)
         # R is computed in float32 whatever the layer computes in: the kernel must not autocast.

@@ -135,9 +135,9 @@ class Site:
         return (*self._attributes.values(), *noise, *mask)
 
     @property
-    def mask_name(self) -> str | None:
-        """The layer's weight with ones where W is not fixed at 0; None where it nowhere is."""
-        return self._named("forward_mask") if self.alignment.forward_density != 1.0 else None
+    def mask_name(self) -> str:
+        """The layer's weight with ones where W is not fixed at 0; "" where it nowhere is."""
+        return self._named("forward_mask") if self.alignment.forward_density != 1.0 else ""
 
     @property
     def forward_kernel(self) -> Tensor:
