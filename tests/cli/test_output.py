@@ -35,7 +35,9 @@ def full_disk():
     os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
 
 
-@pytest.mark.parametrize("lost", [close_stdout, nobody_reads, full_disk])
+@pytest.mark.parametrize(
+    "lost", [close_stdout, pytest.param(nobody_reads, marks=pytest.mark.slow), full_disk]
+)
 def test_a_run_goes_on_without_stdout_and_says_so(tmp_path, lost):
     ended = run(tmp_path, f"--workdir={tmp_path}/run", "--train_epochs=2", prepare=lost)
     assert ended.code == 0, ended
@@ -93,7 +95,7 @@ def events(folder):
     return found
 
 
-@pytest.mark.parametrize("nth", [3, 5])
+@pytest.mark.parametrize("nth", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_has_every_event_once(tmp_path, nth):
     """The checkpoint is behind the events; those after it are written again, and once."""
     flags = [f"--workdir={tmp_path}/run", "--train_epochs=6", "--epochs_per_checkpoint=2"]
@@ -221,6 +223,7 @@ def test_modules_that_cannot_be_imported(main, text, why, tmp_path, capsys):
     assert "--import" in errors and why in errors and "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_search_with_a_module_of_one_s_own(tmp_path):
     (tmp_path / "mine_of_a_search.py").write_text(RULE.format(name="of_a_search"))
     (tmp_path / "space.toml").write_text(

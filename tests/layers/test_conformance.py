@@ -1,6 +1,7 @@
 """What every layer with every rule must do alike: see `conformance.py` for the table."""
 
 import inspect
+import itertools
 
 import keras
 import numpy as np
@@ -31,6 +32,14 @@ from tests.layers.measure import (
 )
 
 EAGER_LAYERS = [name for name in LAYERS if name not in COMPILED_BY_KERAS]
+# Of what takes seconds a layer, these maps are quick tests and all others slow ones.
+QUICK_LAYERS = ("dense", "conv2d_same", "einsum", "separable2d")
+
+
+def quick(names):
+    """Names as parameters, the others than QUICK_LAYERS marked slow."""
+    return [n if n in QUICK_LAYERS else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
 
 # Keras hands its variables to h5py, which warns of NumPy 2.
 pytestmark = pytest.mark.filterwarnings(
@@ -102,7 +111,7 @@ def assert_same(found, expected):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", EAGER_LAYERS)
+@pytest.mark.parametrize("name", quick(EAGER_LAYERS))
 def test_eager_graph_and_xla_agree(name):
     case = LAYERS[name]
     made = {variant: built(case, rule(variant)) for variant in rules_to_compile(name)}
@@ -137,13 +146,20 @@ def test_what_keras_compiles_agrees_with_the_equations(name):
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [
-        (name, policy)
-        for policy in ("mixed_bfloat16", "mixed_float16")
-        for name in ("dense", "conv1d_causal", "conv2d_same", "conv3d")
-    ]
-    + [(n, "mixed_bfloat16") for n in ("einsum", "depthwise2d", "separable2d", "conv2d_transpose")]
-    + [("dense_rank3", "float64"), ("dense_rank3", "bfloat16")],
+    [("dense", "mixed_bfloat16"), ("conv2d_same", "mixed_float16"), ("dense_rank3", "float64")]
+    + [
+        pytest.param(name, policy, marks=pytest.mark.slow)
+        for name, policy in (
+            ("dense", "mixed_float16"),
+            ("conv2d_same", "mixed_bfloat16"),
+            ("dense_rank3", "bfloat16"),
+            *itertools.product(("conv1d_causal", "conv3d"), ("mixed_bfloat16", "mixed_float16")),
+            ("einsum", "mixed_bfloat16"),
+            ("depthwise2d", "mixed_bfloat16"),
+            ("separable2d", "mixed_bfloat16"),
+            ("conv2d_transpose", "mixed_bfloat16"),
+        )
+    ],
 )
 def test_dtype_policies(name, policy):
     case = LAYERS[name]

@@ -229,7 +229,7 @@ def test_all_trials_failing(tmp_path):
     assert call("report", str(directory)).returncode == 0
 
 
-@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("preload", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_sigkill_in_mid_trial(tmp_path, preload):
     """The trial dies with its search; the next start goes on with it, and runs no other twice."""
     space = write_space(tmp_path / "space.json", fake_space(epoch_seconds=0.5))

@@ -108,6 +108,7 @@ def test_first_worker_alone_writes_and_speaks(straight):
     assert "--strategy=multi_worker" in (workdir / "flags.cfg").read_text()
 
 
+@pytest.mark.slow
 def test_a_dead_worker_ends_the_other_and_the_same_command_resumes(straight, tmp_path):
     flags = [*FLAGS, "--train_epochs=2", f"--workdir={tmp_path / 'run'}"]
     killed = children.Signal(signal.SIGKILL, "validation", 2)

@@ -142,7 +142,7 @@ def resnet(version, rule):
     return models.get(f"resnet18{suffix}", input_shape=(32, 32, 3), num_classes=10, alignment=rule)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_resnet18_with_one_rule(version):
     compiled, arguments = one_step(resnet(version, RULES["symmetric"]))
     check_hlo(compiled, arguments)
