@@ -25,7 +25,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-tf219 test-jax test-torch docs lint format clean
+.PHONY: help setup train test test-slow test-tf219 test-jax test-torch coverage docs site \
+	notebooks lint format wheel clean
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,8 +53,21 @@ test-torch: $(READY)  ## the tests of every back end, on PyTorch
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,torch]"
 	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m backend $(TEST_FLAGS)
 
+coverage: $(READY)  ## the tests, and which lines of the package they run
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -q $(TEST_FLAGS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
+
 docs: $(READY)  ## writes the tables of README and docs that repeat what the code says
 	$(VENV)/bin/python scripts/make_docs.py
+
+site: $(READY)  ## builds the site; a broken link or an undocumented name fails
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,docs]"
+	$(VENV)/bin/mkdocs build --strict
+
+notebooks: $(READY)  ## runs the notebooks, and keeps what they show
+	$(VENV)/bin/python scripts/run_notebooks.py notebooks/*.ipynb
 
 lint: $(READY)  ## ruff: rules and format; mypy: types
 	$(VENV)/bin/ruff check $(wildcard $(SOURCES))
@@ -64,8 +78,11 @@ format: $(READY)  ## ruff: mends what it can
 	$(VENV)/bin/ruff check --fix $(wildcard $(SOURCES))
 	$(VENV)/bin/ruff format $(wildcard $(SOURCES))
 
+wheel:  ## builds the wheel, and uses it alone in empty environments
+	PYTHON="$(PYTHON)" .ci/wheel
+
 clean:  ## removes the environments and caches; runs stay
-	rm -rf $(VENV) $(VENV219) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV219) build dist site *.egg-info .coverage* .pytest_cache .ruff_cache .mypy_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp inside the environment: set-up runs again only when what it installs changes.

@@ -15,7 +15,7 @@ from typing import Any
 
 from neural_alignment import extras, registration
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBPACKAGES = (
     "alignments",

@@ -76,7 +76,7 @@ def rules() -> str:
                 rule.backward_in_words(),
                 rule.tied_in_words(),
                 rule.loss_in_words(),
-                " ".join(rule.sources),
+                ", ".join(rule.sources),
             )
             for rule in made
         ),

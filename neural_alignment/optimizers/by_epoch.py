@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from keras import ops
@@ -11,6 +12,7 @@ from neural_alignment.optimizers.schedule import Schedule, Tensor, first_step, i
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Piecewise(Schedule):
     """Constant between epochs: `values[k]`, k the last with `epochs[k] * steps_per_epoch <= step`.
 
@@ -54,6 +56,7 @@ class Piecewise(Schedule):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CosineDecay(Schedule):
     """Linear warm-up, then half a cosine down to `final` (Loshchilov & Hutter 2017, no restarts).
 

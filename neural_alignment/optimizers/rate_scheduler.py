@@ -83,6 +83,7 @@ def rescaled(value: float, batch_size: int, base_batch_size: int = BASE_BATCH_SI
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
     """The same value at every step.
 
@@ -103,6 +104,7 @@ class Constant(Schedule):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningRate(Schedule):
     """Linear warm-up, then drops by a factor ([K] B.1.2).
 
@@ -165,6 +167,7 @@ class LearningRate(Schedule):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ManualDrop(Schedule):
     """One drop at a step given by hand: `before` up to and at `boundary_step`, then `after`.
 
@@ -191,6 +194,7 @@ class ManualDrop(Schedule):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Coefficient(Schedule):
     """A coefficient between two fractions of training, 0 outside ([K] rate schedules).
 
@@ -300,6 +304,7 @@ class _LossRate(Schedule):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossRate(_LossRate):
     """The weight of J in the total: 0 during the delay and on alignment steps.
 
@@ -325,6 +330,7 @@ class LossRate(_LossRate):
 
 
 @register
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AlignmentRate(_LossRate):
     """The weight of R in the total: 0 on loss steps that come after the delay.
 
@@ -457,7 +463,7 @@ def manual_learning_rate(
             "Expected a boundary_step with drop > 0, and none with drop 0. "
             f"Received: drop={drop}, boundary_step={boundary_step}"
         )
-    if drop > 0:
+    if boundary_step is not None:
         return ManualDrop(
             before=value * drop_factor ** (drop - 1),
             after=value * drop_factor**drop,

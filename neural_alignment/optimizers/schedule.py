@@ -40,9 +40,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def register(cls: type[Schedule]) -> type[Schedule]:
-    """Class decorator: a frozen, keyword-only dataclass that `.keras` files may name."""
-    frozen = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    return keras.saving.register_keras_serializable("neural_alignment")(frozen)
+    """Class decorator: a schedule that `.keras` files may name."""
+    return keras.saving.register_keras_serializable("neural_alignment")(cls)
 
 
 def increasing(name: str, epochs: Any) -> tuple[float, ...]:

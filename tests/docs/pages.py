@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+)
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^ {4,}(.*)$", re.MULTILINE)
@@ -91,16 +93,31 @@ class Command:
         return f"{relative(self.page)}: {self.script} {' '.join(self.arguments)}"
 
 
+# The scripts that are in front of a command of the program.
+SCRIPTS = {
+    "train": "scripts/train.py",
+    "evaluate": "scripts/evaluate.py",
+    "search": "scripts/search.py",
+    "prepare": "scripts/prepare_imagenet.py",
+}
+
+
 def commands(page: Path) -> list[Command]:
-    """Every command `python scripts/...` or `python benchmarks/...` in a page's code."""
+    """Every command of scripts/, of benchmarks/ or of the program in a page's code.
+
+    Commands of the program that no script stands for are left out.
+    """
     text = page.read_text()
     code = [code for language, code in _FENCE.findall(text) if language in ("", "bash", "sh")]
     code.append("\n".join(_INDENTED.findall(_FENCE.sub("", text))))
     joined = re.sub(r"\\\n\s*", " ", "\n".join(code))
     found = []
     for line in joined.splitlines():
-        match = re.search(r"\bpython ((?:scripts|benchmarks)/\w+\.py)(.*)", line)
-        if match:
-            arguments = shlex.split(match[2], comments=True)
-            found.append(Command(page, match[1], tuple(arguments)))
+        match = re.search(
+            r"\bpython ((?:scripts|benchmarks)/\w+\.py)(.*)|\bneural-alignment ([a-z]+)\b(.*)", line
+        )
+        script = match and (match[1] or SCRIPTS.get(match[3]))
+        if script:
+            arguments = shlex.split(match[2] or match[4] or "", comments=True)
+            found.append(Command(page, script, tuple(arguments)))
     return found
