@@ -137,10 +137,14 @@ def _multiplications(layer: Aligned | keras.layers.Layer) -> int:
 
 def _products(layer: Aligned, size: int) -> float:
     """What product feedback adds to a layer whose operations take so many multiplications."""
-    shape = tuple(layer.kernel.shape)
-    if (factor := getattr(layer, "backward_kernel_r", None)) is not None:
-        return 2 * math.prod(factor.shape) * shape[-1]
-    if not hasattr(layer, "backward_kernel_g"):
-        return 0
-    of_the_error = size + size / math.prod(shape) * shape[-1] ** 2
-    return min(math.prod(shape) * shape[-1], of_the_error)
+    variables, total = layer.sites[0].variables, 0.0
+    for name, variable in variables.items():
+        outputs = variable.shape[-1]
+        if name.startswith("backward_kernel_q"):
+            factor = variables[name.replace("kernel_q", "kernel_r")]
+            total += 2 * math.prod(factor.shape) * outputs
+        if name.startswith("backward_kernel_g"):
+            kernel = math.prod(variables[name.replace("kernel_g", "kernel_rq")].shape)
+            of_the_error = size / math.prod(layer.kernel.shape) * (kernel + outputs**2)
+            total += min(kernel * outputs, of_the_error)
+    return total

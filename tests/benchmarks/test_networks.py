@@ -38,6 +38,8 @@ def test_floors_of_products():
     [
         ("mlp", 64, {"name": "product", "factored": False}, 1.74),
         ("resnet20", 64, {"name": "product", "factored": False}, 1.001),
+        # R Q and dR of 307 and 307 of 512 units, ten times expanded, and of 6 of 10.
+        ("mlp", 64, "mixed", 1.0 + 2 * (784 * 307**2 + 512 * 307**2 + 512 * 6**2) * 10 / 102.8e6),
         ("mlp", 64, "direct", 0.83),
         ("resnet20", 64, "direct", 0.67),
         ("resnet18", 16, "direct", 0.68),
@@ -45,4 +47,4 @@ def test_floors_of_products():
 )
 def test_floors_of_what_is_cheaper(network, batch, rule, expected):
     model = networks.NETWORKS[network].build(rule)
-    assert networks.floor(model, batch) == pytest.approx(expected, abs=0.005)
+    assert networks.floor(model, batch) == pytest.approx(expected, rel=0.005)
