@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from neural_alignment import config
 from neural_alignment.cli import environment
@@ -25,6 +26,7 @@ from neural_alignment.figures.material import Choices, NotDrawn
 from neural_alignment.figures.reader import RunReadError
 from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 from neural_alignment.messages import of_system
+from neural_alignment.runs.folders import is_run
 
 
 def _names() -> tuple[str, ...]:
@@ -47,14 +49,19 @@ class Drawing:
         ("png", "pdf"), "formats, beside the CSV file", FORMATS, flag="format", main=True
     )
     layers: tuple[str, ...] = option(
-        (), "layers of a figure that shows a few (scatter), as layers.csv names them", main=True
+        (),
+        "layers to show (scatter, as layers.csv names them) or to score (predictivity)",
+        main=True,
     )
     epochs: tuple[float, ...] = option((), "epochs of its checkpoints", low=0, main=True)
     assembly: PathText | None = option(
         None, "responses of neurons, HDF5 or netCDF-4 (predictivity)", main=True
     )
     features: PathText | None = option(
-        None, "a network's features for the same images, .npz or HDF5, an array a layer", main=True
+        None,
+        "a network's features for the same images, .npz or HDF5, an array a layer; or a run "
+        "directory, whose newest model sees the assembly's pixels",
+        main=True,
     )
     components: int = option(25, "of the partial least squares (predictivity)", low=1)
     listed: bool = option(False, "list the figures and what each needs", flag="list", main=True)
@@ -72,11 +79,11 @@ _PROGRAM = Program(
 
 # Flags that only one figure reads.
 _OF_FIGURES = {
-    "layers": "scatter",
-    "epochs": "scatter",
-    "assembly": "predictivity",
-    "features": "predictivity",
-    "components": "predictivity",
+    "layers": ("scatter", "predictivity"),
+    "epochs": ("scatter",),
+    "assembly": ("predictivity",),
+    "features": ("predictivity",),
+    "components": ("predictivity",),
 }
 
 
@@ -110,11 +117,11 @@ def _main(argv: Sequence[str]) -> int:
     if drawing.listed:
         _show_kinds()
         return DONE
-    for flag, figure in _OF_FIGURES.items():
-        drawn = figure in drawing.figures or (figure == "scatter" and not drawing.figures)
+    for flag, figures in _OF_FIGURES.items():
+        drawn = set(figures) & set(drawing.figures or ("scatter",))
         if fv[flag].present and not drawn:
             raise UsageError(
-                f"--{flag}: expected with --figure={figure} alone. Received: "
+                f"--{flag}: expected with --figure={' or '.join(figures)} alone. Received: "
                 f"--figure={','.join(drawing.figures) or 'none'}"
             )
     of_folders = [name for name in drawing.figures if KINDS[name].of in (RUNS, SEARCH)]
@@ -148,6 +155,9 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
     if "scatter" in drawing.figures or (not drawing.figures and any(kept)):
         environment.prepare("figures")  # TensorFlow reads the checkpoints
         environment.import_tensorflow()
+    features: str | dict[str, Any] | None = drawing.features
+    if drawing.features and drawing.assembly and is_run(Path(drawing.features)):
+        features = _features_of_run(drawing.features, drawing.assembly, drawing.layers)
     written = draw(
         paths,
         drawing.outdir,
@@ -157,7 +167,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
             drawing.layers,
             drawing.epochs,
             drawing.assembly,
-            drawing.features,
+            features,
             drawing.components,
         ),
         labels,
@@ -172,6 +182,19 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
     if not written.files:
         environment.say("error: nothing could be drawn\n")
     return DONE if written.files else FAILED
+
+
+def _features_of_run(run: str, assembly: str, layers: Sequence[str]) -> dict[str, Any]:
+    """What the layers of a run's newest model give for the assembly's pixels."""
+    from neural_alignment.figures.assembly import read_images
+    from neural_alignment.figures.features import layer_features
+
+    images = read_images(assembly)
+    environment.prepare("figures")
+    environment.import_tensorflow()
+    from neural_alignment.training import load_run
+
+    return layer_features(load_run(run), images, layers)
 
 
 def _show_kinds() -> None:

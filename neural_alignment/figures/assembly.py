@@ -211,6 +211,34 @@ def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
         return np.nanmean(values, axis=axis)
 
 
+def read_images(path: str | pathlib.Path) -> np.ndarray:
+    """The images of an assembly, as a network takes them.
+
+    Args:
+        path: of an HDF5 or netCDF-4 file with `pixels` [image, height, width, channels].
+
+    Returns:
+        float32, `[images, height, width, channels]`.
+
+    Raises:
+        AssemblyError: the file is neither, or has no such images.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if "pixels" not in file or file["pixels"].ndim != 4:
+                raise AssemblyError(
+                    f"Expected pixels [image, height, width, channels] in {path}, for the features "
+                    f"of a run. Received: {', '.join(file)}"
+                )
+            return np.asarray(file["pixels"][:], np.float32)
+    except OSError as error:
+        raise AssemblyError(
+            f"Expected an HDF5 or a netCDF-4 file. Received: {path}, {error}"
+        ) from error
+
+
 def read_features(path: str | pathlib.Path, images: int) -> dict[str, np.ndarray]:
     """A network's responses to the same images.
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from neural_alignment.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 4.2, 3.2
 
@@ -56,7 +57,7 @@ def plot_history(
     shown = list(measures or by_measure)
     with style.context():
         size = (_WIDTH * len(shown), _HEIGHT)
-        figure = style.Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         for panel, measure in zip(axes, shown, strict=True):
             _draw(panel, measure, by_measure[measure], getattr(history, "epoch", None))

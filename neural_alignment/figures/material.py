@@ -38,17 +38,19 @@ class Choices:
     """What a user may choose of a figure.
 
     Args:
-        layers: names of layers, where a figure shows a few; () leaves it to the figure.
+        layers: names of layers, where a figure shows a few, or scores them; () leaves it to the
+            figure.
         epochs: epochs of checkpoints; () leaves it to the figure.
         assembly: file of responses of neurons.
-        features: file of a network's features, for the same images.
+        features: a network's features for the same images: a file, or layer to
+            `[images, features]`.
         components: of the partial least squares.
     """
 
     layers: Sequence[str] = ()
     epochs: Sequence[float] = ()
     assembly: str | None = None
-    features: str | None = None
+    features: str | Mapping[str, Any] | None = None
     components: int = 25
 
 

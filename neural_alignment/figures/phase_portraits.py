@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from neural_alignment.figures import gradient_flow, style, two_layer
 from neural_alignment.figures.material import Drawn, Material, Row
@@ -36,7 +38,7 @@ def draw_alignment_losses(material: Material) -> Drawn:
     """
     del material
     reach = 2.0
-    figure = style.Figure(figsize=(6.6, 6.9), layout="compressed")
+    figure = Figure(figsize=(6.6, 6.9), layout="compressed")
     axes = figure.subplots(2, 2, sharex=True, sharey=True).flat
     table: list[Row] = []
     for panel, (rule, x, title) in zip(axes, _FLOWS, strict=True):
@@ -77,7 +79,7 @@ def draw_two_layer(material: Material) -> Drawn:
     """
     del material
     reach, b = 2.5, 1.0
-    figure = style.Figure(figsize=(9.6, 3.9), layout="compressed")
+    figure = Figure(figsize=(9.6, 3.9), layout="compressed")
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     titles = ("backprop", f"feedback, b = {b:g}", f"symmetric, b = {b:g} at the start")
     table: list[Row] = []
@@ -136,7 +138,7 @@ def _path(panel: Axes, path: np.ndarray, reach: float) -> None:
         panel.plot(*shown[-1, :2], "s", color=style.COLOURS[0], markersize=3.5)
 
 
-def _path_key(lines: tuple[str, ...]) -> tuple[list[style.Line2D], list[str]]:
+def _path_key(lines: tuple[str, ...]) -> tuple[list[Line2D], list[str]]:
     looks: dict[str, dict[str, Any]] = {
         "w = b": {"color": style.GREY, "linewidth": 0.8},
         "solutions, sinks": {"color": style.COLOURS[1], "linewidth": 2.2},
@@ -146,7 +148,7 @@ def _path_key(lines: tuple[str, ...]) -> tuple[list[style.Line2D], list[str]]:
         "end": {"color": style.COLOURS[0], "marker": "s", "linewidth": 0},
     }
     names = [*lines, "trajectory", "start", "end"]
-    return [style.Line2D([], [], **looks[name]) for name in names], names
+    return [Line2D([], [], **looks[name]) for name in names], names
 
 
 def _square(panel: Axes, reach: float, x: str, y: str) -> None:

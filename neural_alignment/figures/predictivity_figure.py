@@ -32,11 +32,19 @@ def draw(material: Material) -> Drawn:
         raise NotDrawn(
             "Expected --assembly=FILE, responses of neurons (HDF5 or netCDF-4), and "
             "--features=FILE, a network's features for the same images (.npz or HDF5). Received: "
-            f"assembly {choices.assembly}, features {choices.features}"
+            f"assembly {choices.assembly}, features "
+            f"{'given' if choices.features is not None else None}"
         )
     extras.require("neural predictivity", "h5py", "sklearn")
     assembly = read_assembly(choices.assembly)
-    features = read_features(choices.features, len(assembly.responses))
+    features = choices.features
+    if isinstance(features, str):
+        features = read_features(features, len(assembly.responses))
+    unknown = [name for name in choices.layers if name not in features]
+    if unknown:
+        raise NotDrawn(f"Expected layers of {', '.join(features)}. Received: {unknown[0]!r}")
+    if choices.layers:
+        features = {name: values for name, values in features.items() if name in choices.layers}
     console = rich.console.Console(stderr=True)
     with rich.progress.Progress(console=console, transient=True) as bar:
         task = bar.add_task("partial least squares", total=len(features))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from neural_alignment.figures import connectivity, random_product, style
 from neural_alignment.figures.material import Drawn, Material, Row
@@ -65,7 +66,7 @@ def draw_eigenvalues(material: Material) -> Drawn:
         "quartiles": {"color": style.COLOURS[0], "linewidth": 4, "alpha": 0.5},
         "least and greatest": {"color": style.COLOURS[0], "marker": "_", "linestyle": "none"},
     }  # fmt: skip
-    handles = [style.Line2D([], [], **look) for look in keys.values()]
+    handles = [Line2D([], [], **look) for look in keys.values()]
     figure.legend(handles, list(keys), loc="outside upper center", ncols=4)
     return Drawn(figure, table)
 

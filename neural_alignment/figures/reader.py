@@ -10,6 +10,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from neural_alignment.config.flags import flag_text, sections
 from neural_alignment.config.groups import rule_options
@@ -150,7 +151,7 @@ def read(
         called |= {path.resolve(): (labels or {}).get(given) for path in runs_there}
         searches |= {path.resolve(): path for path in searches_there}
     runs, notes = [], []
-    known: dict[tuple[frozenset, str], pathlib.Path] = {}
+    known: dict[tuple[frozenset[tuple[str, str]], str], pathlib.Path] = {}
     for place, path in places.items():
         run = dataclasses.replace(read_run(path), label=called[place])
         if not run.metrics:
@@ -224,7 +225,9 @@ def _defaults() -> dict[str, str]:
     return {s.flag: flag_text(s.default) for s in settings if s.default is not None}
 
 
-def _table(path: pathlib.Path, needed: Sequence[str], texts: Sequence[str] = ()) -> list[dict]:
+def _table(
+    path: pathlib.Path, needed: Sequence[str], texts: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The rows of a table, its numbers as numbers; none where there is no such file."""
     if not path.exists():
         return []
@@ -259,7 +262,7 @@ def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
         same rule.
     """
     left_out = frozenset(without)
-    found: dict[frozenset, list[Run]] = {}
+    found: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
         key = frozenset((name, text) for name, text in run.settings if name not in left_out)
         found.setdefault(key, []).append(run)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from neural_alignment.config.flags import Rule, define_flags
 from neural_alignment.config.flags import read as read_settings
@@ -52,9 +53,7 @@ def draw(material: Material) -> Drawn:
         for layer in _layers(group.runs[0], material.choices.layers, 3 if len(groups) == 1 else 1)
     ]
     epochs = _epochs([group.runs[0] for group in groups], material.choices.epochs)
-    figure = style.Figure(
-        figsize=(2.3 * len(epochs) + 0.5, 2.2 * len(shown) + 0.2), layout="constrained"
-    )
+    figure = Figure(figsize=(2.3 * len(epochs) + 0.5, 2.2 * len(shown) + 0.2), layout="constrained")
     grid = figure.subplots(len(shown), len(epochs), squeeze=False)
     table: list[Row] = []
     for row, (group, layer) in zip(grid, shown, strict=True):

@@ -12,6 +12,7 @@ _EXPORTS = {
     "Plan": "neural_alignment.training.loop",
     "Step": "neural_alignment.training.step",
     "Trainer": "neural_alignment.training.loop",
+    "load_run": "neural_alignment.training.restore",
 }
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605
