@@ -101,11 +101,10 @@ def draw_by_depth(material: Material) -> Drawn:
     ]
     width = min(4.6, 2.4 + 0.14 * max(map(len, networks)))
     figure, axes = style.panels(len(shown), width=width, height=2.9)
-    order = [group.label for group in groups]
     table: list[Row] = []
     for panel, (layers, measure) in zip(axes, shown, strict=True):
         for group in networks[layers]:
-            table += _final(panel, group, measure, order.index(group.label))
+            table += _final(panel, group, measure, material.index(group))
         style.named_ticks(panel, layers)
         panel.set_ylabel(style.MEASURES[measure])
     _in_degrees(axes, table)

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neural_alignment.figures.reader import BACKPROP, Run
+from neural_alignment.figures.reader import BACKPROP, Group, Run, grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,6 +69,14 @@ class Material:
     searches: Sequence[pathlib.Path] = ()
     choices: Choices = dataclasses.field(default_factory=Choices)
     notes: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._all = grouped(self.runs)
+
+    def index(self, group: Group) -> int:
+        """A group's place among all of them, so that it looks the same in every figure."""
+        first = group.runs[0].folder
+        return next(i for i, one in enumerate(self._all) if first in [r.folder for r in one.runs])
 
     def leave_out_backprop(self) -> None:
         """Keeps the runs that have a rule, if any has: backpropagation's errors are exact."""

@@ -1,5 +1,8 @@
 """Figures of runs: what is drawn is what the runs have, and what is missing is named."""
 
+import subprocess
+import sys
+
 import pytest
 
 from neural_alignment.cli import figures as command
@@ -9,7 +12,9 @@ from neural_alignment.figures.material import Material, NotDrawn
 from neural_alignment.figures.reader import grouped, read
 from neural_alignment.figures.registry import KINDS, NOTHING, RUNS
 from neural_alignment.figures.sweeps import network, noise_variance, sparsity
+from neural_alignment.search.report import option_scores
 from tests.figures.made_runs import LAYERS, make_run, read_table
+from tests.search.test_report import small_search
 
 CLEAN = {"alignment_optimizer": "adam"}
 NOISY = {"use_noisy_alignment_opt": "true", **CLEAN}
@@ -70,6 +75,20 @@ def test_layers_are_in_the_order_of_depth(runs):
     shades = [sum(style.matplotlib.colors.to_rgb(x.get_color())) for x in panel.get_lines()]
     assert shades == sorted(shades) and len(panel.collections) == 3
     assert [t.get_text() for t in drawn.figure.legends[0].get_texts()] == list(LAYERS)
+
+
+def test_a_group_looks_the_same_in_every_figure(runs):
+    looks = {}
+    for name in ("curves", "depth"):
+        material = Material(read([runs / "bp0", runs / "sa0", runs / "sparse0-0.5"]).runs)
+        with style.context():
+            panel = KINDS[name].draw(material).figure.axes[0]
+        handles, names = panel.get_legend_handles_labels()
+        lines = [getattr(handle, "lines", [handle])[0] for handle in handles]
+        found = {n: (x.get_color(), x.get_marker()) for n, x in zip(names, lines, strict=True)}
+        looks[name] = found
+    assert len(looks["curves"]) == 3 and len(looks["depth"]) == 2
+    assert looks["depth"].items() <= looks["curves"].items()
 
 
 def test_many_layers_get_a_colour_bar(runs):
@@ -237,6 +256,33 @@ def test_matplotlib_is_missing(monkeypatch, tmp_path, capsys):
     run = make_run(tmp_path / "run")
     assert command.main(["figures", str(run), f"--outdir={tmp_path / 'out'}"]) == 1
     assert 'pip install "neural-alignment[figures]"' in capsys.readouterr().err
+
+
+def test_the_importance_of_every_choice_of_a_search(tmp_path):
+    store, plan = small_search(tmp_path / "search")
+    assert {one.name: one.trials for one in option_scores(plan, store.records)} == {
+        "switch": 4, "other": 4
+    }  # fmt: skip
+    written = draw([tmp_path / "search"], tmp_path, formats=["svg"])
+    assert [path.name for path in written.files] == ["importance.svg", "importance.csv"]
+    rows = read_table(tmp_path / "importance.csv")
+    assert [(r["choice"], r["option"], r["trials"]) for r in rows] == [
+        ("switch", "False", "2"), ("switch", "True", "2"),
+        ("other", "False", "2"), ("other", "True", "2"),
+    ]  # fmt: skip
+    assert [float(r["mean"]) for r in rows] == pytest.approx([0.25, 0.55, 0.4, 0.4])
+    assert float(rows[1]["sem"]) == pytest.approx(0.05)
+
+
+def test_no_figure_of_tables_imports_tensorflow(runs, tmp_path):
+    code = (
+        "import sys\nfrom neural_alignment.figures import draw\n"
+        f"draw([{str(runs / 'sa0')!r}], {str(tmp_path)!r}, formats=['svg'])\n"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout == "[]\n", ended.stderr
+    assert (tmp_path / "curves.svg").is_file() and (tmp_path / "depth.svg").is_file()
 
 
 def test_every_kind_says_what_it_needs():
