@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -153,8 +154,11 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
             labels[paths[-1]] = label
     kept = (next(Path(path).rglob("step-*.json"), None) for path in paths)
     if "scatter" in drawing.figures or (not drawing.figures and any(kept)):
-        environment.prepare("figures")  # TensorFlow reads the checkpoints
-        environment.import_tensorflow()
+        # TensorFlow reads the checkpoints; without it there are the other figures.
+        spared = () if drawing.figures else environment.UnusableError
+        with contextlib.suppress(spared):
+            environment.prepare("figures")
+            environment.import_tensorflow()
     features: str | dict[str, Any] | None = drawing.features
     if drawing.features and drawing.assembly and is_run(Path(drawing.features)):
         features = _features_of_run(drawing.features, drawing.assembly, drawing.layers)

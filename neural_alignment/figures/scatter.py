@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
+from neural_alignment import extras
 from neural_alignment.config.flags import Rule, define_flags
 from neural_alignment.config.flags import read as read_settings
 from neural_alignment.figures import style
@@ -39,8 +40,11 @@ def draw(material: Material) -> Drawn:
         The figure, and the elements drawn: `group`, `layer`, `epoch`, `W`, `B`.
 
     Raises:
-        NotDrawn: no run has both kernels in a checkpoint, or not those that were asked for.
+        NotDrawn: no run has both kernels in a checkpoint, or not those that were asked for; or
+            there is no TensorFlow, which reads checkpoints.
     """
+    if extras.missing("tensorflow"):
+        raise NotDrawn(extras.message("reading checkpoints", ["tensorflow"]))
     material.leave_out_backprop()
     runs = material.having(_has_kernels, "checkpoints with W and B", _REMEDY)
     groups = grouped(runs)

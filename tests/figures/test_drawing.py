@@ -251,6 +251,17 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert "Expected a run directory" in capsys.readouterr().err
 
 
+def test_without_tensorflow_there_are_the_other_figures(monkeypatch, tmp_path, capsys):
+    run = make_run(tmp_path / "run", steps=(42,))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    out = [f"--outdir={tmp_path / 'out'}", "--format=svg"]
+    assert command.main(["figures", str(run), *out]) == 0
+    said = capsys.readouterr().err
+    assert "scatter is not drawn: Expected TensorFlow" in said and "pip install" in said
+    assert (tmp_path / "out" / "angles.svg").is_file()
+    assert command.main(["figures", str(run), "--figure=scatter", *out]) == 1
+
+
 def test_matplotlib_is_missing(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     run = make_run(tmp_path / "run")
