@@ -10,23 +10,17 @@ from pathlib import Path
 import pytest
 
 from neural_alignment import data, extras
-from neural_alignment.cli import main
+from neural_alignment.cli import environment, main
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# Command, what is hidden, the extra that brings it.
+# Command, what is hidden: what each needs whatever its flags are, and what some flags need.
 COMMANDS = [
-    *[("train", hidden) for hidden in ("absl", "rich", "tensorboard", "tensorflow")],
-    *[("evaluate", hidden) for hidden in ("absl", "rich", "tensorflow")],
-    *[("search", hidden) for hidden in ("absl", "rich", "hyperopt", "tensorboard", "tensorflow")],
-    *[("prepare", hidden) for hidden in ("absl", "rich", "PIL", "tensorflow")],
+    *[(name, hidden) for name, needs in environment.NEEDS.items() for hidden in ("absl", *needs)],
     *[("search --spark=local", hidden) for hidden in ("pyspark", "hyperopt")],
-    *[("figures", hidden) for hidden in ("absl", "rich", "matplotlib")],
-    *[("figures --figure=scatter", hidden) for hidden in ("matplotlib", "tensorflow")],
-    *[("figures --figure=predictivity", hidden) for hidden in ("h5py", "sklearn")],
-    *[("report", hidden) for hidden in ("absl", "matplotlib")],
     *[("search report", hidden) for hidden in ("absl", "rich", "matplotlib")],
+    *[("figures --figure=curves", hidden) for hidden in ("absl", "rich", "matplotlib")],
 ]
 ARGUMENTS = {
     "train": ["train", "--workdir=out"],
@@ -35,13 +29,19 @@ ARGUMENTS = {
     "search --spark=local": [
         "search", "--space=wm_digits", "--searchdir=out", "--trials=1", "--spark=local"
     ],
-    "figures": ["figures", "out", "--figure=curves"],
-    "figures --figure=scatter": ["figures", "out", "--figure=scatter"],
+    "figures": ["figures", "out", "--figure=scatter"],
+    "figures --figure=curves": ["figures", "out", "--figure=curves"],
+    "leaderboard": ["leaderboard", "out"],
+    "reproduce": ["reproduce", "leaderboard_digits_mlp", "--outdir=out"],
     "figures --figure=predictivity": ["figures", "--figure=predictivity"],
     "report": ["report", "nowhere"],
     "search report": ["search", "report", "out"],
     "prepare": ["prepare", "--train=a", "--validation=b", "--output_dir=out"],
 }  # fmt: skip
+
+
+def test_every_command_is_in_the_table():
+    assert environment.NEEDS.keys() == main.COMMANDS.keys()
 
 
 def hide(monkeypatch, *modules):

@@ -41,6 +41,7 @@ NEEDS = {
     "search": ("rich", "hyperopt", "tensorboard", "tensorflow"),
     "figures": ("rich", "matplotlib", "tensorflow"),
     "leaderboard": ("rich",),
+    "report": ("matplotlib",),
     "reproduce": ("rich", "matplotlib", "tensorboard", "tensorflow"),
     "prepare": ("rich", "PIL", "tensorflow"),
 }

@@ -73,7 +73,7 @@ def _main(argv: Sequence[str]) -> int:
         folders = [expand_path(folder) for folder in given]
     except ValueError as error:
         raise UsageError(f"RUN: {error}") from error
-    environment.require("report", "matplotlib")
+    environment.require("report", *environment.NEEDS["report"])
     from neural_alignment import report
 
     for note in report.write(folders, wanted.output):
