@@ -31,12 +31,10 @@ class Mirror(ProjectionAlignment):
     Args:
         decay_coef: of the decay primitive.
         amp_coef: of the amp primitive.
-        sum_batch: amp is the sum over the batch, not its mean, so that it grows with the batch.
     """
 
     decay_coef: Coefficient = option(0.1, "coefficient of the decay primitive")
     amp_coef: Coefficient = option(0.2, "coefficient of the amp primitive")
-    sum_batch: bool = option(False, "amp is the sum over the batch, not its mean")
     input_distribution: str | None = inherited(ProjectionAlignment, "input_distribution", "normal")
 
     sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
@@ -46,7 +44,6 @@ class Mirror(ProjectionAlignment):
             "use_bias_backward": True,
             "input_distribution": None,
             "average_positions": False,
-            "sum_batch": True,
         },
         "noise": {
             "input_distribution": "uniform",
@@ -67,7 +64,7 @@ class Mirror(ProjectionAlignment):
             equilibrium.doubts(
                 ("amp_coef", self.amp_coef),
                 ("decay_coef", self.decay_coef),
-                None if self.sum_batch else self._noise_gain(),
+                self._noise_gain(),
                 self.update_forward,
             )
         )
@@ -77,9 +74,5 @@ class Mirror(ProjectionAlignment):
     ) -> dict[str, Callable[[], Tensor]]:
         return {
             "decay": lambda: primitives.decay(p.forward_kernel, p.backward_kernel),
-            "amp": lambda: self._over_positions(self._over_batch(p), p),
+            "amp": lambda: self._over_positions(p.amp(), p),
         }
-
-    def _over_batch(self, p: Projections) -> Tensor:
-        amp = p.amp()
-        return amp * primitives.batch_size(p.input) if self.sum_batch else amp

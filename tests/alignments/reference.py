@@ -83,7 +83,6 @@ def alignment_loss(rule, linear, x, w, b, *, bias=None, activation="linear", noi
     if rule.name == "activation":
         return rule.sparse_coef * sparse + rule.amp_coef * amp
     if rule.name == "mirror":
-        amp = amp * len(x) if rule.sum_batch else amp
         return rule.amp_coef * amp + rule.decay_coef * decay
     assert rule.name == "information", rule.name
     rebuilt = rebuilt_g if rule.reconstruction_reversal else rebuilt_f
