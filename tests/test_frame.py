@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "training": _RULES | {"layers", "data", "optimizers", "models", "callbacks", "config", "runs"},
     "search": {"config", "runs", "training"},
     "report": {"alignments", "config", "figures", "runs"},
-    "reproduce": {"config", "data", "figures", "runs", "search", "training"},
+    "reproduce": {"alignments", "config", "data", "figures", "runs", "search", "training"},
     "cli": {"config", "data", "figures", "report", "reproduce", "runs", "search", "training"},
     "__main__.py": {"cli"},
 }

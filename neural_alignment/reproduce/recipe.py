@@ -9,6 +9,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from neural_alignment import alignments
+
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 TRAINER = "neural_alignment.cli.train"
 FlagValue = str | int | float | bool
@@ -144,13 +146,23 @@ def _load(path: pathlib.Path) -> Recipe:
         seeds=data.pop("seeds"),
         data=data.pop("data", None),
         flags=data.pop("flags", {}),
-        series=tuple(Series(**series) for series in data.pop("series")),
+        series=_every_rule() if data.pop("every_rule", False) else _series(data.pop("series")),
         sweep=sweep and Sweep(**{**sweep, "values": tuple(sweep["values"])}),
         published=tuple(map(_published, data.pop("published", []))),
         figures=tuple(data.pop("figures", ())),
         note=" ".join(data.pop("note", "").split()),
         **data,
     )
+
+
+def _series(given: Sequence[Mapping[str, Any]]) -> tuple[Series, ...]:
+    return tuple(Series(**series) for series in given)
+
+
+def _every_rule() -> tuple[Series, ...]:
+    """A line for backpropagation and for each rule, a registered one too."""
+    rules = ("backprop", *alignments.names())
+    return tuple(Series(label=rule, flags={"alignment": rule}) for rule in rules)
 
 
 def _published(data: Mapping[str, Any]) -> Published:

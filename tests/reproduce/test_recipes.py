@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from neural_alignment import reproduce
+from neural_alignment import alignments, reproduce
 from neural_alignment.config import UsageError
 from neural_alignment.figures.registry import KINDS
 from neural_alignment.reproduce import akrout
@@ -54,6 +54,12 @@ def test_published_numbers_belong_to_its_series(name):
                 assert len(values) <= 2
     for text in (recipe.title, recipe.source, recipe.cost):
         assert text.strip()
+
+
+@pytest.mark.parametrize("name", ["leaderboard_digits_mlp", "leaderboard_digits_lenet"])
+def test_the_leaderboard_has_every_rule(name):
+    rules = [series.flags["alignment"] for series in reproduce.get(name).series]
+    assert rules == ["backprop", *alignments.names()]
 
 
 @pytest.mark.parametrize(
