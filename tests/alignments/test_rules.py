@@ -328,9 +328,9 @@ def test_feedback_and_sign_symmetry_never_train_their_backward_weights():
 def test_the_mirror_of_akrouts_mnist_code():
     """Its step `B += 0.01 x^T y`, summed over the batch, for noise of 0.1 (U[0, 1) - 0.5)."""
     options = {"input_distribution": "uniform", "input_stddev": 0.05 / np.sqrt(3.0)}
-    options |= {"use_bias_forward": True, "activation_forward": True, "sum_batch": True}
+    options |= {"use_bias_forward": True, "activation_forward": True}
     with pytest.warns(alignments.AlignmentWarning, match="grows without bound"):
-        mirror = alignments.Mirror(amp_coef=0.01, decay_coef=0.0, **options)
+        mirror = alignments.Mirror(amp_coef=6 * 0.01, decay_coef=0.0, **options)
     layer = built(LAYERS["dense"], mirror, activation="sigmoid")
     x = draw((6, 5))
     gradient = measure(layer, tf.constant(x), draw((6, 4), 1)).of_r["backward_kernel"]

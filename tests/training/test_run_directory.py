@@ -51,11 +51,13 @@ def test_changed_flags_are_refused_with_the_difference(tmp_path, change, said):
 def test_an_option_of_a_later_version_is_at_its_default(tmp_path):
     """Of all that holds, what the record has not and nobody gave changes nothing."""
     write_flags(tmp_path, LINES | {"defaults": "--defaults=none"})
-    now = LINES | {"defaults": "--defaults=none", "sum_batch": "--sum_batch=false"}
+    now = LINES | {"defaults": "--defaults=none", "new_option": "--new_option=false"}
     told = (tmp_path, now, on_resume(), {"train_epochs": 90.0})
     directory.check_flags(*told, given=set(LINES))
-    with pytest.raises(RunDirectoryError, match="was --sum_batch not given, now --sum_batch=false"):
-        directory.check_flags(*told, given={*LINES, "sum_batch"})
+    with pytest.raises(
+        RunDirectoryError, match="was --new_option not given, now --new_option=false"
+    ):
+        directory.check_flags(*told, given={*LINES, "new_option"})
 
 
 @pytest.mark.parametrize("name", MAY_CHANGE)
