@@ -23,6 +23,7 @@ from neural_alignment.config.made import (
 from neural_alignment.layers import aligned_layers
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
+from neural_alignment.optimizers import stability
 from neural_alignment.training.compilation import is_compiled
 from neural_alignment.training.loop import Trainer
 from neural_alignment.training.step import Step
@@ -103,7 +104,27 @@ def doubts(settings: Settings) -> list[str]:
     rule = make_rule(settings, 1)
     if rule is None:
         return []
-    return [f"--alignment={rule.name}: {doubt}" for doubt in rule.doubts()]
+    found = [*rule.doubts(), *_doubts_of_optimizers(settings, rule)]
+    return [f"--alignment={rule.name}: {doubt}" for doubt in found]
+
+
+def _doubts_of_optimizers(settings: Settings, rule: Any) -> list[str]:
+    apart = settings.optimizers.alignment_optimizer is not None
+    optimizer = make_optimizer(settings, 1, of_alignment=apart)
+    if not rule.has_loss:
+        return []
+    if apart and rule.tie_grad and stability.momentum_and_limit(optimizer)[1] is None:
+        name = settings.optimizers.alignment_optimizer
+        return [
+            f"R is a decay of both kernels, and {name} makes steps of its rate's size of it "
+            "whatever decay_coef: both are driven to 0. Expected no alignment_optimizer, or gd or "
+            f"momentum. Received: alignment_optimizer={name}"
+        ]
+    rate = learning_rate(settings, 1, of_alignment=apart)
+    values = getattr(rate, "values", None) or (getattr(rate, "value", rate),)
+    largest = max(value for value in values if isinstance(value, (int, float)))
+    doubt = stability.overshoot(rule, optimizer, largest, settings.timing.alignment_rate)
+    return [] if doubt is None else [doubt]
 
 
 @_of_flags
