@@ -190,7 +190,7 @@ def from_csv(text: str) -> list[Row]:
     ]
 
 
-HEAD = ("", "published", "ours", "difference", "seeds")
+HEAD = ("", "published", "ours", "difference", "seeds", "seconds a run")
 
 
 def tables(table: Iterable[Row]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
@@ -217,6 +217,7 @@ def tables(table: Iterable[Row]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
                     ),
                     _difference(row),
                     str(row.seeds),
+                    "–" if row.seconds is None else f"{row.seconds:.0f}",
                 )
                 for row in of_it
             ],
