@@ -8,12 +8,12 @@ import io
 import math
 import pathlib
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags as absl_flags
 
-from neural_alignment import config
-from neural_alignment.config import Settings
+from neural_alignment import alignments, config
+from neural_alignment.config.flags import default_of
 from neural_alignment.figures.reader import Group, Run, grouped, read
 
 _PRESET = "# --preset="
@@ -33,7 +33,8 @@ class Row:
         top1_sd: over seeds; 0 for one.
         weight_angle: of W and B, mean over layers and seeds, in degrees; NaN: there is no B.
         error_angle: of the error that arrives to backpropagation's, likewise; NaN: not measured.
-        operations: of the layer's size, that R adds to the three of a step of backpropagation.
+        operations: of the layer's size, that R adds to the three of a step of backpropagation;
+            None: of a rule that is not known here.
     """
 
     task: str
@@ -45,7 +46,7 @@ class Row:
     top1_sd: float
     weight_angle: float
     error_angle: float
-    operations: int
+    operations: int | None
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Row))
@@ -67,7 +68,7 @@ def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str
     ended = [run for run in found.runs if run.metrics and _is_whole(run)]
     tasks: dict[str, list[Run]] = {}
     for run in ended:
-        tasks.setdefault(_task(_settings(run.flags)), []).append(run)
+        tasks.setdefault(_task(run), []).append(run)
     made = [
         _row(task, group)
         for task, runs in sorted(tasks.items())
@@ -83,24 +84,29 @@ def _is_whole(run: Run) -> bool:
     return run.metrics[-1]["epoch"] > run.epochs_meant - 0.01
 
 
-def _settings(flags: Mapping[str, str]) -> Settings:
+def _task(run: Run) -> str:
+    dataset, model = (run.flags.get(flag, default_of(flag)) for flag in ("dataset", "model"))
+    layers = run.flags.get("layers_list") or run.flags.get("filters_list") or ""
+    pixels = f", {run.flags['image_size']} pixels" if "image_size" in run.flags else ""
+    return f"{dataset}, {f'{model} {layers}'.strip().replace(',', '-')}{pixels}"
+
+
+def _operations(run: Run) -> int | None:
+    """What the rule says of its R; None of a rule, or of options, that this version has not."""
+    if run.rule not in alignments.names():
+        return 0 if run.rule == "backprop" else None
+    options = ("alignment", *alignments.rule(run.rule).option_names())
     fv = absl_flags.FlagValues()
     config.define_flags(fv)
-    fv(["train", *(f"--{name}={text}" for name, text in flags.items())])
-    return config.read(fv)
-
-
-def _task(settings: Settings) -> str:
-    model = settings.model
-    layers = "-".join(map(str, model.layers_list or model.filters_list or ()))
-    size = f", {settings.data.image_size} pixels" if settings.data.image_size else ""
-    return f"{settings.data.dataset}, {' '.join(filter(None, (model.model, layers)))}{size}"
+    try:
+        fv(["train", *(f"--{n}={text}" for n, text in run.flags.items() if n in options)])
+        return config.read(fv).rule.make().extra_operations
+    except (absl_flags.Error, TypeError, ValueError):
+        return None
 
 
 def _row(task: str, group: Group) -> Row:
-    settings = _settings(group.runs[0].flags)
     top1 = [100.0 * run.metrics[-1]["val_top1"] for run in group.runs]
-    rule = settings.rule.make()
     return Row(
         task=task,
         rule=group.label,
@@ -111,7 +117,7 @@ def _row(task: str, group: Group) -> Row:
         top1_sd=statistics.stdev(top1) if len(top1) > 1 else 0.0,
         weight_angle=_angle(group, "weight_angle"),
         error_angle=_angle(group, "error_angle"),
-        operations=0 if rule is None else rule.extra_operations,
+        operations=_operations(group.runs[0]),
     )
 
 
@@ -154,11 +160,15 @@ def from_csv(text: str) -> list[Row]:
     Returns:
         Rows.
     """
-    kinds = {"task": str, "rule": str, "settings": str, "seeds": int, "operations": int}
+    kinds = {"task": str, "rule": str, "settings": str, "seeds": int, "operations": _whole}
     return [
         Row(**{name: kinds.get(name, float)(cell) for name, cell in line.items()})
         for line in csv.DictReader(io.StringIO(text))
     ]
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
 
 
 HEAD = (
@@ -171,8 +181,9 @@ def cells(row: Row) -> tuple[str, ...]:
     """A row as people read it, under `HEAD`."""
     spread = f" ± {row.top1_sd:.2f}" if row.seeds > 1 else ""
     angles = ("–" if math.isnan(a) else f"{a:.0f}°" for a in (row.weight_angle, row.error_angle))
+    operations = "–" if row.operations is None else str(row.operations)
     return (
-        *(row.rule, f"{row.top1:.2f}{spread}", *angles, str(row.operations)),
+        *(row.rule, f"{row.top1:.2f}{spread}", *angles, operations),
         *(f"{row.epochs:g}", str(row.seeds), row.settings),
     )
 

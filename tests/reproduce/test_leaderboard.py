@@ -57,6 +57,24 @@ def test_the_table_is_read_back(runs):
     assert "| backprop | 91.00 ± 1.41 | – | – | 0 | 2 | 2 | defaults |" in text
 
 
+@pytest.mark.parametrize(
+    ("rule", "flags", "operations"),
+    [
+        ("cosine", ["--cosine_coef=1", "--import=mine.py"], None),  # of the user's own
+        ("mirror", ["--sum_batches=true"], 2),  # of another version
+        ("mirror", ["--amp_coef=much"], None),
+        ("mirror", ["--input_distribution=none"], 1),
+    ],
+)
+def test_runs_of_other_rules_and_versions_are_rows_too(tmp_path, rule, flags, operations):
+    made(tmp_path / "run", rule, 0.9, flags=flags)
+    (row,), notes = leaderboard.rows([tmp_path])
+    assert (row.rule, row.top1, row.operations) == (rule, pytest.approx(90.0), operations)
+    assert leaderboard.to_markdown(leaderboard.from_csv(leaderboard.to_csv([row]))) == (
+        leaderboard.to_markdown([row])
+    )
+
+
 def test_command(runs, tmp_path, capfd):
     assert command.main(["leaderboard", str(runs), f"--outdir={tmp_path / 'board'}"]) == 0
     said = capfd.readouterr()
