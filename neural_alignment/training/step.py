@@ -37,7 +37,7 @@ class Step:
         clip: of each loss's gradients, or None.
         micro_batches: parts of a replica's batch that are processed one by one.
         seed: of the noise.
-        jit_compile: compile the forward and backward pass with XLA.
+        jit_compile: compile the step with XLA; on several devices its forward and backward pass.
 
     Raises:
         ValueError: an alignment_optimizer and no layer with an alignment loss.
@@ -80,9 +80,10 @@ class Step:
             if isinstance(layer, keras.layers.BatchNormalization)
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
-        self._compute = self._gradients
+        self._compute, self._alone = self._gradients, self._update
         if jit_compile:
             self._compute = tf.function(self._gradients, jit_compile=True, autograph=False)
+            self._alone = tf.function(self._update, jit_compile=True, autograph=False)
 
     @property
     def clips(self) -> bool:
@@ -110,6 +111,12 @@ class Step:
         Returns:
             float32, one number for each of `measured`, before the update and without the rates.
         """
+        # One device exchanges nothing, so that the updates are compiled, too.
+        one = isinstance(tf.distribute.get_strategy(), tf.distribute.OneDeviceStrategy)
+        alone = one or not tf.distribute.has_strategy()
+        return (self._alone if alone else self._update)(images, labels, global_step)
+
+    def _update(self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor) -> tf.Tensor:
         gradients, measured = self._compute(images, labels, global_step)
         apply_gradients(gradients, self.optimizers, self.model.trainable_variables, self._clip)
         self._average_statistics()

@@ -92,6 +92,33 @@ def test_eager_graph_and_xla_agree(rule, how):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "compiled"),
+    [
+        (tf.distribute.get_strategy, True),
+        (lambda: tf.distribute.OneDeviceStrategy("CPU:0"), True),
+        # Its replicas meet in the update, however many they are.
+        (lambda: tf.distribute.MirroredStrategy(["CPU:0"]), False),
+    ],
+    ids=["default", "one device", "mirrored"],
+)
+def test_one_device_compiles_its_updates_too(strategy, compiled):
+    made = strategy()
+    with made.scope():
+        model = network()
+        step = step_of(model, jit_compile=True)
+    before = model.get_weights()
+    arguments = (*batch(), tf.constant(0))
+    run = tf.function(lambda: made.run(step, arguments), autograph=False)
+    graph = run.get_concrete_function().graph
+    updates = {
+        op.type for op in graph.get_operations() if "Assign" in op.type or "Apply" in op.type
+    }
+    assert (not updates) == compiled
+    run()
+    assert all((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+
+
 def test_micro_batches_average():
     whole, split = network(), network()
     wanted = step_of(whole)(*batch(), tf.constant(0))
