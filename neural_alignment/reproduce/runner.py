@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from neural_alignment.exits import DONE, INTERRUPTED
+from neural_alignment.exits import DONE, INTERRUPTED, USAGE
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
@@ -17,6 +17,18 @@ from neural_alignment.search.trial import GRACE_SECONDS, Interrupted
 from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.2
+
+
+class RefusedError(RuntimeError):
+    """The training program refused a job's flags or data, as it would those of the jobs to come.
+
+    Args:
+        job: which.
+        reason: what the program said.
+    """
+
+    def __init__(self, job: Job, reason: str) -> None:
+        super().__init__(f"{job.name} is refused: {reason}. The same command goes on.")
 
 
 class Runner:
@@ -51,6 +63,7 @@ class Runner:
 
         Raises:
             Interrupted: a signal came; the jobs under way were told to save their state.
+            RefusedError: a job's flags or data are refused; those under way are stopped likewise.
         """
         waiting, failed = list(jobs), []
         before = {
@@ -86,6 +99,8 @@ class Runner:
     def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Job]:
         self._running.remove((job, process, device, began))
         self._free.append(device)
+        if process.poll() == USAGE:
+            raise RefusedError(job, _last_words(log_of(job)))
         if process.poll() != DONE:
             state = "interrupted" if process.poll() == INTERRUPTED else "failed"
             self._say(f"{job.name}: {state}, see {log_of(job)}")
@@ -118,3 +133,11 @@ def log_of(job: Job) -> pathlib.Path:
         A file beside its run directory.
     """
     return job.workdir.with_name(f"{job.workdir.name}.log")
+
+
+def _last_words(log: pathlib.Path) -> str:
+    """The line of a log that says why its job ended."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ").rstrip(".")

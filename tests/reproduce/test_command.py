@@ -158,6 +158,21 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(there, tmp_path, monkeyp
     }
 
 
+def test_what_is_refused_once_is_not_tried_again(there, tmp_path, monkeypatch, capfd):
+    class Refusing(HereLauncher):
+        def start(self, argv, environment, log):
+            log.write_text("TensorFlow says hello\nerror: --dataset=mnist: expected a folder.\n")
+            self.started.append(argv)
+            self._code = 2
+            return self
+
+    monkeypatch.setattr(command, "ForkServer", Refusing)
+    assert command.main(["reproduce", "tiny", f"--outdir={tmp_path}"]) == 1
+    assert len(Refusing.started) == 1
+    said = capfd.readouterr().err
+    assert "BP seed-0 is refused: --dataset=mnist: expected a folder. The same command" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
