@@ -30,7 +30,7 @@ def warn(model: keras.Model) -> None:
 def _doubts(model: keras.Model) -> Iterator[str]:
     for site in sites(model):
         optimizer = _of_backward_kernel(site, getattr(model, "optimizer", None))
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
+        if stability.momentum_and_limit(optimizer)[1] is None:
             continue
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         doubt = stability.overshoot(site.alignment, optimizer, rate)
