@@ -15,6 +15,8 @@ TEST_WORKERS ?= 2
 
 SOURCES := neural_alignment scripts benchmarks tests setup.py
 READY := $(VENV)/ready-$(BUILD)
+# What training takes, without the tests' tools.
+TRAINS := $(VENV)/trains-$(BUILD)
 # pyspark, for the tests of searches on Spark; they need Java too, and say so.
 SPARK := $(VENV)/ready-spark
 VENV219 := .venv-tf219
@@ -33,7 +35,7 @@ help:  ## lists the targets
 
 setup: $(READY)  ## makes .venv and installs the package into it
 
-train: $(READY)  ## the main job: trains on the digits with a learned backward path
+train: $(TRAINS)  ## the main job: trains on the digits with a learned backward path
 	$(VENV)/bin/python scripts/train.py --workdir=$(RUN) $(TRAIN_FLAGS)
 
 test: $(READY)  ## the tests
@@ -91,6 +93,13 @@ $(READY): pyproject.toml setup.py
 	"install one (python3.11 and python3.11-venv), or make PYTHON=/path/to/python." >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev]"
+	@touch $@ $(TRAINS)
+
+$(TRAINS): pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found:" \
+	"install one (python3.11 and python3.11-venv), or make PYTHON=/path/to/python." >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),train]"
 	@touch $@
 
 $(SPARK): $(READY)
