@@ -2,6 +2,7 @@
 
     python benchmarks/cpu.py                       # this package on TensorFlow, beside PyTorch
     python benchmarks/cpu.py --networks=mlp --rounds=31
+    python benchmarks/cpu.py --threads=1 --cpu_time   # on a machine that does other things, too
 
 Stock Keras layers and two rules on TensorFlow (a graph, as the package's trainer runs it) take
 turns with PyTorch's net (torch.nn, torch.optim, eager, channels last); a ratio is taken within a
@@ -13,6 +14,8 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import time
+from collections.abc import Callable
 
 from absl import app, flags
 
@@ -24,7 +27,13 @@ RULES = ("feedback", "symmetric")
 PYTORCH, STOCK = "PyTorch", "stock Keras layers"
 
 
-def compare(name: str, batch: int, calls: int, rounds: int) -> str:
+def compare(
+    name: str,
+    batch: int,
+    calls: int,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> str:
     """The rows of one network.
 
     Args:
@@ -32,6 +41,7 @@ def compare(name: str, batch: int, calls: int, rounds: int) -> str:
         batch: examples of a step.
         calls: steps in a measurement.
         rounds: measurements of each.
+        clock: seconds.
 
     Returns:
         Lines of a Markdown table.
@@ -55,7 +65,7 @@ def compare(name: str, batch: int, calls: int, rounds: int) -> str:
     for run in runs.values():
         run()
         run()
-    seconds = timing.interleave(runs, rounds, calls)
+    seconds = timing.interleave(runs, rounds, calls, clock)
     ratios = timing.ratios(seconds, PYTORCH)
     return "".join(
         f"| {name}, batch {batch} | {label} | {1e3 * np.median(times):.2f} "
@@ -72,14 +82,19 @@ def main(argv: list[str]) -> None:
     import tensorflow as tf
     import torch
 
+    if FLAGS.threads:
+        torch.set_num_threads(FLAGS.threads)
+        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    clock = time.process_time if FLAGS.cpu_time else time.perf_counter
     print(
         f"TensorFlow {tf.__version__}, PyTorch {torch.__version__}, {torch.get_num_threads()} "
-        f"threads; load {os.getloadavg()[0]:.1f}\n\n"
+        f"threads, {'CPU' if FLAGS.cpu_time else 'wall'} time; load {os.getloadavg()[0]:.1f}\n\n"
         "| network | step | ms | ratio to PyTorch, median [quartiles] |\n|---|---|---|---|"
     )
     for name in FLAGS.networks:
         batch, calls = NETWORKS[name]
-        table = compare(name, FLAGS.batch or batch, FLAGS.calls or calls, FLAGS.rounds)
+        table = compare(name, FLAGS.batch or batch, FLAGS.calls or calls, FLAGS.rounds, clock)
         print(table, end="", flush=True)
 
 
@@ -89,4 +104,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch", None, "examples of a step; default: by network", lower_bound=1)
     flags.DEFINE_integer("calls", None, "steps in one measurement; default: by network", 1)
     flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=1)
+    flags.DEFINE_integer("threads", None, "of both; default: every core", lower_bound=1)
+    flags.DEFINE_bool("cpu_time", False, "seconds of CPU time, not of the clock on the wall")
     app.run(main)
