@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.pages import README, ROOT, blocks
 
-FOLDERS = ("neural_alignment", "tests", "scripts", "benchmarks", "docs", ".ci")
+FOLDERS = ("neural_alignment", "tests", "scripts", "benchmarks", "docs", "notebooks", ".ci")
 # Of every kind of table that a rule is in, what is quick: options, flags, pages, gradients, cost.
 QUICK = (
     "tests/docs/test_tables.py",
