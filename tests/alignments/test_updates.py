@@ -1,5 +1,7 @@
 """Rules that move their variables themselves, without a loss."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -130,3 +132,24 @@ def test_a_frozen_layer_stays():
 def test_tau_out_of_range(tau):
     with pytest.raises(ValueError, match=r"Expected tau in \(0, 1\].*Received: tau="):
         alignments.MovingAverage(tau=tau)
+
+
+def test_an_update_written_without_the_map_still_moves_its_kernel():
+    """As rules of one's own have it; in a group of a mixed rule, too."""
+    with pytest.warns(DeprecationWarning, match="Expected Own.update to take the keyword `linear`"):
+
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Own(alignments.Alignment):
+            name = "own"
+
+            def update(self, forward_kernel, variables, step):
+                return {"backward_kernel": 2.0 * forward_kernel}
+
+    for rule, name in (
+        (Own(), "backward_kernel"),
+        (alignments.Mixed(fractions=[(Own(), 1.0)]), "backward_kernel_0_own"),
+    ):
+        layer = Dense(4, alignment=rule)
+        layer.build((None, 5))
+        layer(draw((3, 5)), training=True)
+        np.testing.assert_array_equal(getattr(layer, name), 2.0 * layer.kernel.numpy())
