@@ -157,13 +157,34 @@ def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
     failed: Sequence[Job] = ()
     if missing and given.train:
         failed = _run(console, missing, given, folder)
-    done = [job for job in planned if job.is_done()]
+    done = _there(recipe, outdir, given.scale, planned, more)
     _compare(console, recipe, done, given.scale, folder)
     if given.draw:
         _draw(console, recipe, done, folder)
     for job in failed:
         _say(f"error: {job.name} failed; its output is in {log_of(job)}", FAILED)
     return FAILED if failed else DONE
+
+
+def _there(
+    recipe: reproduce.Recipe,
+    outdir: pathlib.Path,
+    scale: float,
+    planned: Sequence[Job],
+    more: Mapping[str, str],
+) -> list[Job]:
+    """The jobs that are done: those asked for, and what the folder holds of the recipe beside."""
+    seeds = max([recipe.seeds, *(job.seed + 1 for job in planned)])
+    asked = {job.workdir for job in planned}
+    found = []
+    for job in jobs(recipe, outdir, seeds=seeds, scale=scale, more=more):
+        try:
+            found += [job] if job.is_done() else []
+        except RunDirectoryError as error:  # of those asked for it was said before anything ran
+            if job.workdir in asked:
+                raise
+            environment.say(f"note: {job.name} is left out: {error}\n")
+    return found
 
 
 def _announce(

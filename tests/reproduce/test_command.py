@@ -113,6 +113,11 @@ def test_runs_compares_draws_and_runs_nothing_again(there, capfd):
     HereLauncher.started.clear()
     assert run(there) == 0
     assert HereLauncher.started == []
+    before = (out / "table.csv").read_text()
+    assert (
+        run(there, "--only=SA", "--seeds=1", "--nodraw") == 0
+    )  # the table is of all that is there
+    assert (out / "table.csv").read_text() == before
 
 
 def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
