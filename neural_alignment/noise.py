@@ -36,10 +36,14 @@ def _size(shape: Any) -> Any:
     return size
 
 
-def _uniform(size: Any, seed: Tensor) -> Tensor:
-    # 23 random bits, over 2^23: exact in float32.
-    mantissas = backend.random_mantissas(size, keras.ops.convert_to_tensor(seed, "int32"))
-    return keras.ops.cast(mantissas, "float32") * 2.0**-23
+# A factor of a power of two is exact: it joins another one, in one pass over the numbers.
+_UNIT = 2.0**-23
+
+
+def _mantissas(size: Any, seed: Tensor) -> Tensor:
+    """Uniform whole numbers below 2^23: exact in float32, and so over 2^23."""
+    drawn = backend.random_mantissas(size, keras.ops.convert_to_tensor(seed, "int32"))
+    return keras.ops.cast(drawn, "float32")
 
 
 def uniform(shape: Any, seed: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ def uniform(shape: Any, seed: Tensor) -> Tensor:
     Returns:
         A float32 tensor.
     """
-    return keras.ops.reshape(_uniform(_size(shape), seed), shape)
+    return keras.ops.reshape(_UNIT * _mantissas(_size(shape), seed), shape)
 
 
 def normal(shape: Any, seed: Tensor) -> Tensor:
@@ -67,8 +71,8 @@ def normal(shape: Any, seed: Tensor) -> Tensor:
     """
     ops, size = keras.ops, _size(shape)
     pairs = (size + 1) // 2
-    drawn = _uniform(2 * pairs, seed)
-    radius, angle = drawn[:pairs], drawn[pairs:]
-    radius, angle = ops.sqrt(-2.0 * ops.log1p(-radius)), 2.0 * math.pi * angle
+    drawn = _mantissas(2 * pairs, seed)
+    radius = ops.sqrt(-2.0 * ops.log1p(-_UNIT * drawn[:pairs]))
+    angle = (2.0 * math.pi * _UNIT) * drawn[pairs:]
     values = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=0)
     return ops.reshape(values[:size], shape)

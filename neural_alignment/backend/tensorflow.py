@@ -174,7 +174,7 @@ def random_mantissas(size: Any, seed: Tensor) -> Tensor:
     bits = tf.random.stateless_uniform(
         (size,), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
-    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
+    return tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
 
 
 def value_and_gradients(
