@@ -87,8 +87,8 @@ def _settings(runs: Sequence[Shown]) -> str:
     for name, default in defaults(runs).items():
         cells = []
         for each in runs:
-            value = each.settings.get(name, "")
-            cells.append(f"{value} *" if name in each.filled and value else value or "default")
+            value = each.settings.get(name) or ("default" if each.takes(name) else "-")
+            cells.append(f"{value} *" if name in each.filled & each.settings.keys() else value)
         rows.append((name, default, *cells))
     if not rows:
         return "<p>None.</p>"
@@ -163,6 +163,7 @@ def _grid(images: Iterable[tuple[str, str]]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         first, *rest = map(html.escape, cells)
+        first = first.replace("_", "_<wbr>")  # a flag's name may be broken there
         others = "".join(f"<{tag}>{cell}</{tag}>" for cell in rest)
         return f'<tr><th scope="row">{first}</th>{others}</tr>'
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from neural_alignment import alignments
 from neural_alignment.config.flags import Rule, flag_text, sections
+from neural_alignment.config.groups import rule_options
 from neural_alignment.figures.reader import Run
 from neural_alignment.runs import record
 
@@ -70,6 +71,11 @@ class Shown:
             return None
         return self.times.steps * float(self.flag("train_batch_size")) / self.times.train_seconds
 
+    def takes(self, name: str) -> bool:
+        """Whether a flag says anything to this run: an option of another rule does not."""
+        is_option = name in rule_options()
+        return not is_option or name in _rule_defaults(self.run.rule)
+
     def flag(self, name: str) -> str:
         """What a flag is in this run, its default where it is not apart from it."""
         return self.run.flags.get(name) or _flag_defaults().get(name) or "-"
@@ -126,7 +132,7 @@ def _filled(run: Run) -> frozenset[str]:
 @functools.cache
 def _flag_defaults() -> dict[str, str | None]:
     settings = itertools.chain.from_iterable(section for _, section in sections())
-    return {s.flag: None if s.default is None else flag_text(s.default) for s in settings}
+    return {s.flag: None if s.default is None else flag_text(s.default) or "-" for s in settings}
 
 
 def _rule_defaults(rule: str) -> dict[str, str]:
