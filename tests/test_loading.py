@@ -81,7 +81,11 @@ def saved(tmp_path_factory):
     ("imports", "load"),
     [
         ("import neural_alignment\nimport keras", "keras.saving.load_model"),
-        ("import keras\nimport neural_alignment", "keras.saving.load_model"),
+        pytest.param(
+            "import keras\nimport neural_alignment",
+            "keras.saving.load_model",
+            marks=pytest.mark.slow,
+        ),
         ("import neural_alignment", "neural_alignment.load_model"),
         pytest.param(
             "import neural_alignment\nfrom keras.models import load_model",

@@ -92,9 +92,10 @@ def trained(name, dtype, made_optimizers, steps=STEPS, **options):
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [("dense", optimizer) for optimizer in OPTIMIZERS]
+    + [("conv", "nesterov_decayed"), ("conv", "two")]
+    # TensorFlow runs groups on a CPU under XLA only, which compiles for seconds.
     + [
-        (name, optimizer)
-        for name in ("conv", "groups")
+        pytest.param("groups", optimizer, marks=pytest.mark.slow)
         for optimizer in ("nesterov_decayed", "two")
     ],
 )

@@ -9,7 +9,9 @@ import pytest
 from neural_alignment import optimizers
 from neural_alignment.optimizers import rate_scheduler
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend]
+if keras.backend.backend() == "tensorflow":  # tests/optimizers/test_update_rules.py has more
+    pytestmark.append(pytest.mark.slow)
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(24, 4)).astype("float32")

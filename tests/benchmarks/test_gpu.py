@@ -31,7 +31,8 @@ def run(tmp_path, backend, *flags):
     return list(csv.DictReader(lines)), ran.stdout
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_a_tiny_run(tmp_path, backend):
     flags = ("--tiny", "--networks=mlp", "--rules=information", "--rounds=2", "--minutes=2")
     rows, printed = run(tmp_path, backend, *flags)

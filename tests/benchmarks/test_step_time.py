@@ -60,6 +60,7 @@ def test_a_wrong_flag_is_answered_before_tensorflow():
     assert "tensorflow" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_another_back_end_is_timed():
     ran = subprocess.run(
         [sys.executable, str(SCRIPT), "--model=mlp", "--backend=jax", "--rules=feedback"]

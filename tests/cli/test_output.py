@@ -260,7 +260,7 @@ def test_the_script_twice_in_one_process(script):
 
     path = str(pathlib.Path(__file__).parents[2] / "scripts" / script)
     for _ in range(2):
-        assert "main" in runpy.run_path(path)
+        assert "script" in runpy.run_path(path)
 
 
 @pytest.mark.parametrize(

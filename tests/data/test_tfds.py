@@ -83,7 +83,13 @@ def test_get_gives_the_set_as_it_is(name, folder):
     np.testing.assert_array_equal(
         dataset.train_images, sets.load(name, data_dir=str(folder)).train_images
     )
-    assert data.options(name) == ("data_dir", "download", "image_size")
+    assert data.options(name) == (
+        "data_dir",
+        "download",
+        "image_size",
+        "pixel_mean",
+        "pixel_stddev",
+    )
 
 
 def test_image_size(folder):

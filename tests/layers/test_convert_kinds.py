@@ -167,7 +167,11 @@ COPIED = {
 }
 
 
-@pytest.mark.parametrize("name", COPIED)
+@pytest.mark.parametrize(
+    "name",
+    # Keras quantizes for many seconds.
+    [pytest.param(n, marks=pytest.mark.slow) if n == "quantized" else n for n in COPIED],
+)
 def test_the_copy_computes_the_same(name):
     model = COPIED[name]()
     origins.perturb(model)

@@ -40,8 +40,12 @@ from tests.layers.measure import (
 
 # Layers that Keras compiles at every eager call get one rule of every kind here; all rules run
 # through them in test_conformance, compiled once.
+# Where all rules are slow tests, one of every kind is quick.
+KINDS = ("feedback", "symmetric", "activation", "mirror", "product")
 PAIRS = [
     (variant, name)
+    if name in REPRESENTATIVES or variant in KINDS
+    else pytest.param(variant, name, marks=pytest.mark.slow)
     for name in LAYERS
     if name not in COMPILED_BY_KERAS
     for variant in (RULES if name in REPRESENTATIVES else PLAIN_RULES)

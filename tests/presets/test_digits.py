@@ -33,7 +33,13 @@ def shortened(name, workdir, steps=3):
     return fv
 
 
-@pytest.mark.parametrize("name", DIGITS)
+# One of every kind is quick; all of them are slow tests.
+QUICK = ("digits_symmetric", "digits_wm", "digits_product", "digits_direct", "digits_mixed")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DIGITS]
+)
 def test_a_few_steps(name, tmp_path):
     row = job.train(shortened(name, tmp_path / "run"))
     assert all(math.isfinite(value) for value in row.values())

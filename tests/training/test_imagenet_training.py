@@ -49,6 +49,7 @@ def _rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_resnet_trains_stops_and_goes_on(digits32, tmp_path):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     ended = children.run(tmp_path, "train.py", _flags(digits32, straight))

@@ -68,7 +68,7 @@ def all_with_convolutions(tmp_path_factory):
     return _results(folder, started + _processes(folder, True, "multi_worker", tasks=_tasks()))
 
 
-@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[False, True])
 def compiled(request, tmp_path_factory):
     """With XLA, on one device and on two; without convolutions, and with."""
     folder = tmp_path_factory.mktemp("compiled")
@@ -104,6 +104,7 @@ def test_rules_of_whole_models_are_there(two):
         assert [key for key in two["one_device"] if key.startswith(f"{name}/") and "kernel" in key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one_device_compiled", "mirrored_2_compiled"])
 def test_two_devices_that_compile(compiled, kind):
     _compare(compiled["one_device"], compiled[kind])

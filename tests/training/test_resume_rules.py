@@ -9,8 +9,8 @@ from neural_alignment.runs.checkpoints import Checkpoints
 from neural_alignment.training import job
 from tests.presets.support import parse
 
-# What draws, moves itself, ties and sends errors another way; the others are slow tests.
-FAST = ("direct", "mixed", "phaseless")
+# What disturbs the input; the others are slow tests.
+FAST = ("phaseless",)
 OPTIONS = {
     "sign_symmetry": ("--magnitude=batch_random",),
     "mixed": (
