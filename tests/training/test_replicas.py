@@ -86,8 +86,8 @@ def _compare(one, other):
         assert one[name] == other[name], name
 
 
-def test_every_rule_is_there_and_moves(two):
-    one = two["one_device"]
+def test_every_rule_is_there_and_moves(many):
+    one = many["one_device"]
     names = {n for n in alignments.layer_names() if not alignments.rule(n).disturbs_input}
     assert {rule.name for rule in replica_run.rules()} == names
     for start in (name for name in one if name.startswith("start/") and "/kernel" in name):
@@ -95,10 +95,12 @@ def test_every_rule_is_there_and_moves(two):
         assert np.abs(trained - one[start]).max() > 100 * TOLERANCE, start
 
 
+@pytest.mark.slow
 def test_two_devices(two):
     _compare(two["one_device"], two["mirrored_2"])
 
 
+@pytest.mark.slow
 def test_rules_of_whole_models_are_there(two):
     for name in set(alignments.names()) - set(alignments.layer_names()):
         assert [key for key in two["one_device"] if key.startswith(f"{name}/") and "kernel" in key]

@@ -68,6 +68,7 @@ def test_kills_on_one_device(tmp_path, straight):
     assert not list((tmp_path / "run/checkpoints").glob("*temp*"))
 
 
+@pytest.mark.slow
 def test_kills_on_two_devices(tmp_path, straight_on_two):
     flags = [*FLAGS, *TWO_DEVICES, f"--workdir={tmp_path}/run"]
     run_with_kills(tmp_path, flags, [random_kill(seed) for seed in range(10, 13)])
