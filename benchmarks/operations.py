@@ -37,6 +37,7 @@ def count_graph(step: Any, *arguments: Any) -> Counts:
     eager = context.context()
     eager.enable_graph_collection()
     try:
+        eager.export_run_metadata()  # takes away what another collection has left
         step(*arguments)
         collected = eager.export_run_metadata()
     finally:
