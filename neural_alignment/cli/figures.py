@@ -12,6 +12,7 @@ from typing import Any
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -21,12 +22,11 @@ from neural_alignment.config.options import (
     read_group,
     settings_of,
 )
-from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.exits import DONE, FAILED
 from neural_alignment.figures.assembly import AssemblyError
 from neural_alignment.figures.material import Choices, NotDrawn
 from neural_alignment.figures.reader import RunReadError
 from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
-from neural_alignment.messages import of_system
 from neural_alignment.runs.folders import is_run
 
 
@@ -97,16 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for an error; 2 for wrong usage.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            return _main(argv)
-        except UsageError as error:
-            return _say(error, USAGE)
-        except OSError as error:
-            return _say(of_system(error), FAILED)
-        except (AssemblyError, NotDrawn, RunReadError, RuntimeError) as error:
-            return _say(error, FAILED)
+    return run(_main, argv, (AssemblyError, NotDrawn, RunReadError, RuntimeError))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -212,11 +203,6 @@ def _show_kinds() -> None:
     for name, kind in KINDS.items():
         table.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
     Console().print(table, markup=False)
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"error: {message}\n")
-    return code
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from neural_alignment import atomic, config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -20,9 +21,8 @@ from neural_alignment.config.options import (
     read_group,
     settings_of,
 )
-from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.exits import DONE, FAILED
 from neural_alignment.figures.reader import RunReadError
-from neural_alignment.messages import of_system
 from neural_alignment.reproduce import leaderboard
 
 
@@ -54,16 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for an error; 2 for wrong usage.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            return _main(argv)
-        except UsageError as error:
-            return _say(error, USAGE)
-        except OSError as error:
-            return _say(of_system(error), FAILED)
-        except (RunReadError, RuntimeError) as error:
-            return _say(error, FAILED)
+    return run(_main, argv, (RunReadError, RuntimeError))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -101,11 +92,6 @@ def _show(rows: Sequence[leaderboard.Row]) -> None:
         for row in of_it:
             table.add_row(*leaderboard.cells(row))
         console.print(table)
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"error: {message}\n")
-    return code
 
 
 if __name__ == "__main__":

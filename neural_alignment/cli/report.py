@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -18,9 +19,8 @@ from neural_alignment.config.options import (
     read_group,
     settings_of,
 )
-from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.exits import DONE
 from neural_alignment.figures.reader import RunReadError
-from neural_alignment.messages import of_system
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for an error; 2 for wrong usage.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            return _main(argv)
-        except UsageError as error:
-            return _say(error, USAGE)
-        except OSError as error:
-            return _say(of_system(error), FAILED)
-        except (RunReadError, environment.UnusableError) as error:
-            return _say(error, FAILED)
+    return run(_main, argv, (RunReadError, environment.UnusableError))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -80,8 +71,3 @@ def _main(argv: Sequence[str]) -> int:
         environment.say(f"note: {note}\n")
     sys.stdout.write(f"{wanted.output}\n")
     return DONE
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"error: {message}\n")
-    return code

@@ -1,0 +1,42 @@
+"""What commands over runs share: errors as one message each, and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from neural_alignment.cli import environment
+from neural_alignment.config.options import UsageError
+from neural_alignment.exits import FAILED, USAGE
+from neural_alignment.messages import of_system
+
+
+def run(
+    main: Callable[[Sequence[str]], int],
+    argv: Sequence[str] | None,
+    errors: tuple[type[Exception], ...],
+) -> int:
+    """Calls a command, with errors that a user can act on as one message each.
+
+    Args:
+        main: takes the command line, the program's name first, and gives the exit code.
+        argv: the command line; None: this process's.
+        errors: of the command, beside wrong usage and the system's.
+
+    Returns:
+        The exit code: the command's; 1 for an error; 2 for wrong usage.
+    """
+    with environment.guarded_stdout():
+        try:
+            return main(list(sys.argv if argv is None else argv))
+        except UsageError as error:
+            return _say(error, USAGE)
+        except OSError as error:
+            return _say(of_system(error), FAILED)
+        except errors as error:
+            return _say(error, FAILED)
+
+
+def _say(message: object, code: int) -> int:
+    environment.say(f"error: {message}\n")
+    return code
