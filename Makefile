@@ -12,6 +12,8 @@ TRAIN_FLAGS ?= --preset=digits_symmetric
 TEST_FLAGS ?=
 # One worker a core, two at most: each holds a TensorFlow of its own.
 TEST_WORKERS ?= 2
+# In their order: the files of few, long tests would come last otherwise.
+BY_FILE := --dist=loadfile --no-loadscope-reorder
 
 SOURCES := neural_alignment scripts benchmarks tests setup.py
 READY := $(VENV)/ready-$(BUILD)
@@ -39,21 +41,21 @@ train: $(TRAINS)  ## the main job: trains on the digits with a learned backward 
 	$(VENV)/bin/python scripts/train.py --workdir=$(RUN) $(TRAIN_FLAGS)
 
 test: $(READY)  ## the tests
-	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile $(TEST_FLAGS)
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) $(TEST_FLAGS)
 
 test-slow: $(READY) $(SPARK)  ## the tests that take minutes
-	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m slow $(TEST_FLAGS)
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m slow $(TEST_FLAGS)
 
 test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 1.26
-	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile $(TEST_FLAGS)
+	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) $(TEST_FLAGS)
 
 test-jax: $(READY)  ## the tests of every back end, on JAX
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,jax]"
-	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m backend $(TEST_FLAGS)
+	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m backend $(TEST_FLAGS)
 
 test-torch: $(READY)  ## the tests of every back end, on PyTorch
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,torch]"
-	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist=loadfile -m backend $(TEST_FLAGS)
+	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m backend $(TEST_FLAGS)
 
 coverage: $(READY)  ## the tests, and which lines of the package they run
 	$(VENV)/bin/coverage erase

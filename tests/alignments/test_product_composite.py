@@ -1,5 +1,6 @@
 """Product feedback that keeps R Q and Q^T Q trains as the one that keeps the factors."""
 
+import itertools
 import math
 import re
 
@@ -34,6 +35,9 @@ OPTIMIZERS = {
         optimizers.get("gd", learning_rate=0.5),
     ],
 }
+
+
+QUICK = (("dense", "gaussian", "tiled"), ("conv", "orthogonal", "glorot"))
 
 
 def network(name, dtype, **options):
@@ -91,12 +95,16 @@ def trained(name, dtype, made_optimizers, steps=STEPS, **options):
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [("dense", optimizer) for optimizer in OPTIMIZERS]
-    + [("conv", "nesterov_decayed"), ("conv", "two")]
+    [("dense", optimizer) for optimizer in OPTIMIZERS if optimizer != "slow"]
+    + [("conv", "two")]
     # TensorFlow runs groups on a CPU under XLA only, which compiles for seconds.
     + [
-        pytest.param("groups", optimizer, marks=pytest.mark.slow)
-        for optimizer in ("nesterov_decayed", "two")
+        pytest.param(name, optimizer, marks=pytest.mark.slow)
+        for name, optimizer in (
+            ("conv", "nesterov_decayed"),
+            ("groups", "nesterov_decayed"),
+            ("groups", "two"),
+        )
     ],
 )
 def test_both_forms_train_alike_in_float64(name, optimizer):
@@ -111,9 +119,15 @@ def test_both_forms_train_alike_in_float64(name, optimizer):
         assert np.abs(start[key] - expected).max() > 1e-2 * scale, key
 
 
-@pytest.mark.parametrize("scale", ["tiled", "glorot"])
-@pytest.mark.parametrize("feedback", ["gaussian", "orthogonal"])
-@pytest.mark.parametrize("name", ["dense", "conv"])
+@pytest.mark.parametrize(
+    ("name", "feedback", "scale"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(
+            ("dense", "conv"), ("gaussian", "orthogonal"), ("tiled", "glorot")
+        )
+    ],
+)
 def test_both_forms_train_alike_in_float32(name, feedback, scale):
     options = {"feedback": feedback, "scale": scale}
     factored, composite = (

@@ -100,8 +100,11 @@ def steps_of(made, epochs=6, **options):
     return steps.seen
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("accumulate", [None, 2])
+@pytest.mark.parametrize(
+    ("name", "accumulate"),
+    [(name, 2) for name in OPTIMIZERS]
+    + [pytest.param(name, None, marks=pytest.mark.slow) for name in OPTIMIZERS],
+)
 def test_updates_are_counted(name, accumulate):
     if BACKEND == "torch" and accumulate and name == "several":
         pytest.skip("Keras applies it so only in graphs")

@@ -1,10 +1,11 @@
 """The one table of what the common tests run over: every rule's variants and every layer's."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from neural_alignment import alignments, layers
 
@@ -176,6 +177,15 @@ PLAIN_RULES = tuple(name for name in RULES if ":" not in name)
 def rule(variant: str) -> alignments.Alignment:
     """The rule object of a variant."""
     return alignments.get({"name": variant.partition(":")[0], **EVERY[variant]})
+
+
+# Of what takes seconds a layer, these maps are quick tests and all others slow ones.
+QUICK_LAYERS = ("dense", "conv2d_same", "einsum", "separable2d")
+
+
+def quick(names: Iterable[str]) -> list[Any]:
+    """Names as parameters, the others than QUICK_LAYERS marked slow."""
+    return [n if n in QUICK_LAYERS else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def draw(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

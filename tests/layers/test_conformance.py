@@ -18,6 +18,7 @@ from tests.layers.conformance import (
     REPRESENTATIVES,
     RULES,
     draw,
+    quick,
     rule,
 )
 from tests.layers.measure import (
@@ -32,14 +33,6 @@ from tests.layers.measure import (
 )
 
 EAGER_LAYERS = [name for name in LAYERS if name not in COMPILED_BY_KERAS]
-# Of what takes seconds a layer, these maps are quick tests and all others slow ones.
-QUICK_LAYERS = ("dense", "conv2d_same", "einsum", "separable2d")
-
-
-def quick(names):
-    """Names as parameters, the others than QUICK_LAYERS marked slow."""
-    return [n if n in QUICK_LAYERS else pytest.param(n, marks=pytest.mark.slow) for n in names]
-
 
 # Keras hands its variables to h5py, which warns of NumPy 2.
 pytestmark = pytest.mark.filterwarnings(
@@ -208,7 +201,7 @@ def assert_equal_models(first, second, x):
         np.testing.assert_allclose(y, z, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", EAGER_LAYERS)
+@pytest.mark.parametrize("name", quick(EAGER_LAYERS))
 def test_files_and_clones(name, tmp_path):
     """`.keras` and weights files and clone_model give the same weights, configs and rules."""
     case = LAYERS[name]
@@ -240,7 +233,9 @@ def test_files_and_clones(name, tmp_path):
             assert ours.alignment is not None
 
 
-@pytest.mark.parametrize("name", ["dense", "conv2d_same", "einsum"])
+@pytest.mark.parametrize(
+    "name", ["dense", *(pytest.param(n, marks=pytest.mark.slow) for n in ("conv2d_same", "einsum"))]
+)
 def test_files_with_lora(name, tmp_path):
     case = LAYERS[name]
     model = all_rules_model(case, lora_rank=2)

@@ -241,7 +241,10 @@ PROJECTING = {
 
 
 @pytest.mark.parametrize("options", option_sets(), ids=lambda o: "-".join(o) or "none")
-@pytest.mark.parametrize("variant", PROJECTING)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=pytest.mark.slow if ":" in v else ()) for v in PROJECTING],
+)
 def test_every_option_against_the_equations(variant, options):
     """Dense and a strided convolution by turns, with coefficients that weigh the terms alike."""
     case = LAYERS["dense" if len(options) % 2 else "conv2d_same"]
@@ -286,7 +289,12 @@ def numerical_error(layer, key, x, dy):
     "name", ["dense_rank3", "conv2d_same", "conv3d", "einsum", "depthwise2d", "conv2d_transpose"]
 )
 @pytest.mark.parametrize(
-    "variant", [v for v in RULES if v in PLAIN_RULES or v.startswith(("sign", "product"))]
+    "variant",
+    [
+        pytest.param(v, marks=() if v in (*KINDS, "sign_symmetry") else pytest.mark.slow)
+        for v in RULES
+        if v in PLAIN_RULES or v.startswith(("sign", "product"))
+    ],
 )
 def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, name):
     case = LAYERS[name]
@@ -304,7 +312,11 @@ def test_numerical_gradients_agree_exactly_when_the_kernels_are_equal(variant, n
 
 
 @pytest.mark.parametrize("variant", [v for v in RULES if not v.endswith(":identity")])
-@pytest.mark.parametrize("name", ["dense", "conv2d_same", "einsum", "conv2d_transpose"])
+@pytest.mark.parametrize(
+    "name",
+    ["dense", "conv2d_transpose"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("conv2d_same", "einsum")],
+)
 def test_fresh_layers_have_different_kernels(variant, name):
     case = LAYERS[name]
     shared = keras.initializers.GlorotNormal()

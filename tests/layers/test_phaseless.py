@@ -8,7 +8,7 @@ import tensorflow as tf
 from neural_alignment import alignments, layers, models, optimizers
 from neural_alignment.data import get as dataset
 from neural_alignment.layers import training_step
-from tests.layers.conformance import COMPILED_BY_KERAS, LAYERS, draw
+from tests.layers.conformance import COMPILED_BY_KERAS, LAYERS, draw, quick
 from tests.layers.measure import built, measure, output_shape
 
 RULES = {"": {}, **alignments.Phaseless.examples}
@@ -79,7 +79,7 @@ def test_the_expected_gradient(high_pass):
     np.testing.assert_allclose(gradient, expected, atol=3e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES))
 def test_eager_graph_and_xla_agree(name):
     case = LAYERS[name]
     made = {variant: built(case, rule(variant)) for variant in RULES}

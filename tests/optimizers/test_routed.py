@@ -173,8 +173,15 @@ with warnings.catch_warnings():
     }
 
 
-@pytest.mark.parametrize("timing", STEPS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "timing"),
+    [
+        # Every timing with one rule, the others of them slow tests.
+        pytest.param(rule, timing, marks=() if rule == "information" else pytest.mark.slow)
+        for rule in RULES
+        for timing in STEPS
+    ],
+)
 def test_rates_in_fit_give_the_numbers_of_the_trainers_step(rule, timing):
     def make():
         keras.utils.set_random_seed(1)

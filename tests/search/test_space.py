@@ -102,7 +102,7 @@ def test_every_sample_is_valid_for_the_training_script(name):
         space=space, algorithm="tpe", seed=0, startup_trials=20, max_epochs=space.max_epochs
     )
     rates = set()
-    for settings in random_points(space, 100, seed=2):
+    for settings in random_points(space, 50, seed=2):
         assert space.contains(settings)
         flags = plan.trial_flags(settings)
         parsed = search_flags.parse_training_flags(flags)

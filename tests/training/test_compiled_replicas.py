@@ -21,6 +21,8 @@ _COLLECTIVE = re.compile(
     r"(-start|-done)?\("
 )
 RULES = [None, *alignments.layer_names()]
+# Quick with Keras's BatchNormalization, and with ours; the others are slow tests.
+QUICK = {False: ("information",), True: (None, "symmetric", "mirror", "product", "direct")}
 
 
 def network(rule, normalization):
@@ -64,7 +66,7 @@ def compiled_by_each(rule, normalization):
             rule,
             normalization,
             # XLA compiles for seconds a case.
-            marks=() if normalization is ours or rule == "information" else pytest.mark.slow,
+            marks=() if rule in QUICK[normalization is ours] else pytest.mark.slow,
         )
         for rule in RULES
         for ours in [BatchNormalization]

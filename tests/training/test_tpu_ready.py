@@ -39,6 +39,7 @@ RULES["sign_symmetry, drawn at every step"] = alignments.rule("sign_symmetry")(
 )
 RULES["backprop"] = None
 LARGEST = "information, everything"
+QUICK = ("symmetric", "mirror", "product", "direct", "phaseless", "mixed", "backprop")
 
 # Operations of HLO that move data between device and host.
 _HOST = re.compile(r"\s(infeed|outfeed|send|recv|send-done|recv-done|custom-call)\(")
@@ -99,7 +100,14 @@ def check_run(compiled, arguments, model):
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # What R adds to a step is in these; the others are slow tests.
+        pytest.param(name, marks=() if name in (*QUICK, LARGEST) else pytest.mark.slow)
+        for name in RULES
+    ],
+)
 def test_every_rule(name):
     model = small(RULES[name])
     compiled, arguments = one_step(model)
