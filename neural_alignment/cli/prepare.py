@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Sequence
 
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -18,9 +20,8 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.data import prepare
-from neural_alignment.exits import DONE, FAILED, INTERRUPTED, USAGE
+from neural_alignment.exits import DONE, INTERRUPTED, Interrupted
 from neural_alignment.lock import LockedError
-from neural_alignment.messages import of_system
 
 
 def _layouts() -> tuple[str, ...]:
@@ -72,31 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for an error; 2 for wrong usage; 75 where it was interrupted.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            if wants_help(argv):
-                sys.stdout.write(help_text(_PROGRAM, full=True))
-                return DONE
-            wanted = _read(argv)
-            environment.prepare("prepare")
-            environment.import_tensorflow()
-            _run(wanted)
-        except UsageError as error:
-            return _say(f"error: {error}", USAGE)
-        except OSError as error:
-            return _say(f"error: {of_system(error)}", FAILED)
-        except (LockedError, ValueError, environment.UnusableError) as error:
-            return _say(f"error: {error}", FAILED)
-        except KeyboardInterrupt:
-            words = "Stopped. The same command goes on with the first unfinished shard."
-            return _say(words, INTERRUPTED)
+    words = "Stopped. The same command goes on with the first unfinished shard."
+    errors = (LockedError, ValueError, environment.UnusableError)
+    return run(_main, argv, errors, stopped=Interrupted(signal.SIGINT, words, INTERRUPTED))
+
+
+def _main(argv: Sequence[str]) -> int:
+    if wants_help(argv):
+        sys.stdout.write(help_text(_PROGRAM, full=True))
+        return DONE
+    wanted = _read(argv)
+    environment.prepare("prepare")
+    environment.import_tensorflow()
+    _run(wanted)
     return DONE
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"{message}\n")
-    return code
 
 
 def _read(argv: Sequence[str]) -> Preparation:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from neural_alignment import atomic, config, reproduce
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -20,8 +21,7 @@ from neural_alignment.config.options import (
     read_group,
     settings_of,
 )
-from neural_alignment.exits import DONE, FAILED, USAGE
-from neural_alignment.messages import of_system
+from neural_alignment.exits import DONE, FAILED, Interrupted
 from neural_alignment.reproduce import results
 from neural_alignment.reproduce.jobs import Job, folder_of, jobs
 from neural_alignment.reproduce.runner import Runner, log_of
@@ -29,7 +29,6 @@ from neural_alignment.runs.directory import RunDirectoryError
 from neural_alignment.search import devices
 from neural_alignment.search.forkserver import ForkServer
 from neural_alignment.search.processes import Launcher, ScriptLauncher
-from neural_alignment.search.trial import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,20 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for an error or a run that failed; 2 for wrong usage; 128 + the signal's
         number where it was told to stop.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            return _main(argv)
-        except UsageError as error:
-            return _say(f"error: {error}", USAGE)
-        except Interrupted as interrupted:
-            return _say(interrupted, 128 + interrupted.number)
-        except KeyboardInterrupt:
-            return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
-        except OSError as error:
-            return _say(f"error: {of_system(error)}", FAILED)
-        except (RunDirectoryError, RuntimeError) as error:
-            return _say(f"error: {error}", FAILED)
+    errors = (RunDirectoryError, RuntimeError)
+    return run(_main, argv, errors, stopped=Interrupted(signal.SIGINT))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -162,7 +149,7 @@ def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
     if given.draw:
         _draw(console, recipe, done, folder)
     for job in failed:
-        _say(f"error: {job.name} failed; its output is in {log_of(job)}", FAILED)
+        environment.say(f"error: {job.name} failed; its output is in {log_of(job)}\n")
     return FAILED if failed else DONE
 
 
@@ -257,11 +244,6 @@ def _draw(
             continue
         for path in written.files:
             console.print(str(path), highlight=False, soft_wrap=True, markup=False)
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"{message}\n")
-    return code
 
 
 if __name__ == "__main__":

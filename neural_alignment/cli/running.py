@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from neural_alignment.cli import environment
 from neural_alignment.config.options import UsageError
-from neural_alignment.exits import FAILED, USAGE
+from neural_alignment.exits import FAILED, USAGE, Interrupted
 from neural_alignment.messages import of_system
 
 
@@ -15,6 +16,7 @@ def run(
     main: Callable[[Sequence[str]], int],
     argv: Sequence[str] | None,
     errors: tuple[type[Exception], ...],
+    stopped: Interrupted | None = None,
 ) -> int:
     """Calls a command, with errors that a user can act on as one message each.
 
@@ -22,21 +24,28 @@ def run(
         main: takes the command line, the program's name first, and gives the exit code.
         argv: the command line; None: this process's.
         errors: of the command, beside wrong usage and the system's.
+        stopped: what is said and given where Ctrl-C ends the command; None: that it was stopped.
 
     Returns:
-        The exit code: the command's; 1 for an error; 2 for wrong usage.
+        The exit code: the command's; 1 for an error; 2 for wrong usage; 128 + the signal's number,
+        or what `stopped` has, where it was told to stop.
     """
     with environment.guarded_stdout():
         try:
             return main(list(sys.argv if argv is None else argv))
         except UsageError as error:
-            return _say(error, USAGE)
+            return _say(f"error: {error}", USAGE)
+        except Interrupted as interrupted:
+            return _say(interrupted, interrupted.code)
+        except KeyboardInterrupt:
+            stopped = stopped or Interrupted(signal.SIGINT, "Stopped.")
+            return _say(stopped, stopped.code)
         except OSError as error:
-            return _say(of_system(error), FAILED)
+            return _say(f"error: {of_system(error)}", FAILED)
         except errors as error:
-            return _say(error, FAILED)
+            return _say(f"error: {error}", FAILED)
 
 
 def _say(message: object, code: int) -> int:
-    environment.say(f"error: {message}\n")
+    environment.say(f"{message}\n")
     return code

@@ -10,12 +10,12 @@ from pathlib import Path
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.running import run
 from neural_alignment.config.modules import import_modules
 from neural_alignment.config.options import UsageError, expand_path
 from neural_alignment.config.presets import values
-from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.exits import DONE, Interrupted
 from neural_alignment.lock import FileLock, LockedError
-from neural_alignment.messages import of_system
 from neural_alignment.runs import folders
 from neural_alignment.runs.folders import FolderError
 from neural_alignment.search import devices
@@ -27,7 +27,6 @@ from neural_alignment.search.objectives import LABELS
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
-from neural_alignment.search.trial import Interrupted
 
 _PRELOADED = ("neural_alignment.cli.preload",)
 _PROGRAM = Program(
@@ -50,20 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for an error or a search without a score; 2 for wrong usage; 128 + the
         signal's number for a search that was told to stop.
     """
-    argv = list(sys.argv if argv is None else argv)
-    with environment.guarded_stdout():
-        try:
-            return _main(argv)
-        except UsageError as error:
-            return _say(f"error: {error}", USAGE)
-        except Interrupted as interrupted:
-            return _say(interrupted, 128 + interrupted.number)
-        except KeyboardInterrupt:  # before or after the trials
-            return _say(Interrupted(signal.SIGINT), 128 + signal.SIGINT)
-        except OSError as error:
-            return _say(f"error: {of_system(error)}", FAILED)
-        except (FolderError, LockedError, StoreError, RuntimeError) as error:
-            return _say(f"error: {error}", FAILED)
+    errors = (FolderError, LockedError, StoreError, RuntimeError)
+    return run(_main, argv, errors, stopped=Interrupted(signal.SIGINT))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -98,11 +85,6 @@ def _path(text: str) -> str:
         return expand_path(text)
     except ValueError as error:
         raise UsageError(f"report: {error}") from None
-
-
-def _say(message: object, code: int) -> int:
-    environment.say(f"{message}\n")
-    return code
 
 
 def _search(search: Search, plan: Plan) -> int:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from neural_alignment.exits import DONE, INTERRUPTED, USAGE
+from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
 from neural_alignment.search.processes import Launcher, Process
-from neural_alignment.search.trial import GRACE_SECONDS, Interrupted
+from neural_alignment.search.trial import GRACE_SECONDS
 from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.2

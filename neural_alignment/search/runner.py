@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from neural_alignment.exits import Interrupted
 from neural_alignment.search import plan as plans
 from neural_alignment.search.devices import Device
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher
 from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.store import Store
-from neural_alignment.search.trial import GRACE_SECONDS, Interrupted, RunningTrial
+from neural_alignment.search.trial import GRACE_SECONDS, RunningTrial
 from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.05

@@ -20,6 +20,7 @@ import hyperopt
 import numpy as np
 from hyperopt import base
 
+from neural_alignment.exits import Interrupted
 from neural_alignment.search import plan as plans
 from neural_alignment.search import trial
 from neural_alignment.search.devices import Device, thread_share
@@ -28,7 +29,7 @@ from neural_alignment.search.processes import ScriptLauncher
 from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.runner import Display
 from neural_alignment.search.store import Record, Store
-from neural_alignment.search.trial import Interrupted, Note, RunningTrial
+from neural_alignment.search.trial import Note, RunningTrial
 from neural_alignment.training.signals import STOP_SIGNALS
 
 _POLL_SECONDS = 0.2

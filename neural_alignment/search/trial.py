@@ -77,18 +77,6 @@ class Note:
         return None if self.outcome is None else Record(**self.outcome)
 
 
-class Interrupted(RuntimeError):
-    """The search was told to stop; its trials are stopped and will be taken up.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"Stopped by {signal.Signals(number).name}; the same command goes on.")
-        self.number = number
-
-
 class RefusedError(RuntimeError):
     """The training script refused a trial's flags or data, as it would those of the trials to come.
 

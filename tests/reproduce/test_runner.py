@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
+from neural_alignment.exits import Interrupted
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.reproduce.runner import Runner, log_of
 from neural_alignment.search.devices import Device
 from neural_alignment.search.processes import ScriptLauncher
-from neural_alignment.search.trial import Interrupted
 
 SLEEP = "import signal, time; print('begun', flush=True); time.sleep(60)"
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from neural_alignment.exits import Interrupted
 from neural_alignment.lock import FileLock
 from neural_alignment.search import devices, processes
 from neural_alignment.search import plan as plans
@@ -17,7 +18,7 @@ from neural_alignment.search.forkserver import ForkServer
 from neural_alignment.search.processes import ScriptLauncher
 from neural_alignment.search.spark import run_on_worker
 from neural_alignment.search.store import Store, StoreError
-from neural_alignment.search.trial import Interrupted, Note
+from neural_alignment.search.trial import Note
 from tests.search.support import FAKE, fake_space, faulty_space, make_plan, run
 
 

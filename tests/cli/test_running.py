@@ -1,0 +1,56 @@
+"""How commands end: one message and an exit code, whatever ended them."""
+
+import signal
+
+import pytest
+
+from neural_alignment.cli import figures, leaderboard, prepare, report, reproduce, search
+from neural_alignment.cli.running import run
+from neural_alignment.config.options import UsageError
+from neural_alignment.exits import Interrupted
+
+ENDS = {
+    "usage": (UsageError("--runs: expected a folder"), "error: --runs: expected a folder", 2),
+    "system": (OSError(28, "No space left on device", "f"), "error: f: No space left on device", 1),
+    "its own": (LookupError("expected a run"), "error: expected a run", 1),
+    "signal": (
+        Interrupted(signal.SIGTERM),
+        "Stopped by SIGTERM; the same command goes on.",
+        128 + signal.SIGTERM,
+    ),
+    "Ctrl-C": (KeyboardInterrupt(), "Stopped.", 130),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_one_message_and_the_exit_code(how, capsys):
+    error, message, code = ENDS[how]
+
+    def main(argv):
+        assert argv == ["program"]
+        raise error
+
+    assert run(main, ["program"], (LookupError,)) == code
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_what_is_not_expected_is_not_hidden():
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(main, ["program"], (LookupError,))
+
+
+@pytest.mark.parametrize("command", [figures, leaderboard, prepare, report, reproduce, search])
+def test_ctrl_c_in_any_command(command, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "parse", stopped)
+    monkeypatch.setattr(command.config, "expand", stopped)
+    code = command.main(["program", "--outdir=x"])
+    assert code == (75 if command is prepare else 130)
+    told = capsys.readouterr().err
+    assert told.startswith("Stopped")
+    assert told.count("\n") == 1
