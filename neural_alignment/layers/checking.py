@@ -78,9 +78,11 @@ def check_arguments(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None
     cls = type(layer)
     if cls is not type(copy) or parts.is_keras_own(cls):
         return
-    names = list(inspect.signature(cls.__init__).parameters)
+    # A copy has the layer's name, unless it was given another.
+    names = [name for name in inspect.signature(cls.__init__).parameters if name != "name"]
     if parts.is_graph(layer) and cls.compile is keras.Model.compile:
-        names += [name for name in vars(layer) if name not in parts.bookkeeping()]
+        known = {*parts.bookkeeping(), "input_names", "output_names"}
+        names += [name for name in vars(layer) if name not in known]
     for name in names:
         public = name in vars(layer) and not name.startswith(("_", "stop_"))
         if public and not _same(vars(layer)[name], vars(copy).get(name)):

@@ -31,8 +31,8 @@ def align(
     new. The model stays as it is; the copy is not compiled.
 
     A rule of a whole model ("direct", "frozen") puts layers into the copy, whose others are Keras's
-    own, of any class with a kernel; nested models are inlined. Such a model has one output, and the
-    error is taken at its logits: in front of a last softmax or sigmoid.
+    own, of any class with a kernel; nested models are inlined, layers of equal name renamed. Such a
+    model has one output, and the error is taken at its logits: before a last softmax or sigmoid.
 
     Args:
         model: a built Sequential or functional model. Nested ones and `TimeDistributed` are gone
@@ -58,7 +58,7 @@ def align(
     if rest not in ("error", "backprop"):
         raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
     _check_model(model)
-    skipped = _skipped(model, skip)
+    skipped = _skipped(model, skip, rule)
     of_model = rule is not None and rule.of_model
     if rest == "error" and not of_model:
         _refuse_without_version(model, skipped)
@@ -178,10 +178,12 @@ def _rewire(
     copy = rewirer.copy(model)
     weights = Weights(rewirer.copies)
     for layer, layer_copy in reversed(rewirer.copies):
-        weights.match(layer, layer_copy, id(layer) in rewirer.converted)
+        converted = id(layer) in rewirer.converted and not rewirer.keeps_rule(layer)
+        weights.match(layer, layer_copy, converted)
         checking.check_arguments(layer, layer_copy)
     weights.leave_out([] if rewirer.feedback is None else rewirer.feedback.variables)
     weights.check_complete(model, copy)
+    checking.check_arguments(model, copy)
     weights.copy_values()
     weights.copy_trainable()
     checking.check_function(model, copy)
@@ -208,13 +210,18 @@ def _refuse_without_version(
 
 
 def _skipped(
-    model: keras.Model, skip: Skip | Iterable[Skip]
+    model: keras.Model, skip: Skip | Iterable[Skip], rule: alignments.Alignment | None
 ) -> Callable[[keras.layers.Layer], bool]:
     """The layers of a model to skip, as a function from a layer."""
     if isinstance(skip, (str, type)) or callable(skip):
         wanted: list[Skip] = [skip]
     else:
         wanted = list(skip)
+    if wanted and isinstance(rule, alignments.Frozen):
+        raise ValueError(
+            "Expected no `skip` with the rule 'frozen', under which the output layer alone trains "
+            f"and no error goes below it. Received: skip={skip!r}"
+        )
     layers = [part for part in keras_private.flatten_layers(model) if not parts.is_graph(part)]
     for item in wanted:
         _check_skip(item, layers)

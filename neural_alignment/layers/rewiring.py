@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
 from neural_alignment import alignments, keras_private
-from neural_alignment.layers import parts
+from neural_alignment.layers import checking, ends, parts, table
 from neural_alignment.layers.copying import Copier, from_config
 from neural_alignment.layers.direct import DirectFeedback, StopError
 from neural_alignment.layers.kernels import kernels_in
 
 Skipped = Callable[[keras.layers.Layer], bool]
-# What may end a model behind its logits: layers by what they apply, operations by their class.
-_ENDS = ("Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid", "HardSigmoid", "Tanh", "Softplus")
-_SQUASHING = ("softmax", "log_softmax", "sigmoid", "log_sigmoid", "hard_sigmoid")
 
 
 class Rewirer(Copier):
@@ -28,11 +26,11 @@ class Rewirer(Copier):
         model: a built Sequential or functional model with one output.
         rule: `alignments.Direct` or `alignments.Frozen`.
         version: makes the layer that takes a layer's place; None copies it as it is.
-        skipped: whether a layer gets no point of its own.
+        skipped: whether a layer gets no point of its own, and keeps a rule that it has.
 
     Raises:
         ValueError: a model whose output layer cannot be told, or that ends behind a squashing
-            activation which is not the last thing in it.
+            activation which is not the last thing in it; a class of model that would be lost.
     """
 
     def __init__(
@@ -48,9 +46,12 @@ class Rewirer(Copier):
         self._skipped = skipped
         self.feedback: DirectFeedback | None = None
         self._points: list[tuple[str, keras.KerasTensor, int]] = []
-        self._names: collections.Counter[str] = collections.Counter()
-        self.head, self._end = _head_and_end(model)
-        self._starts = _block_starts(model) if _is_by_blocks(rule) else {}
+        _check_class(model)
+        self.head, self._end = ends.head_and_end(model)
+        self._starts = ends.block_starts(model) if _is_by_blocks(rule) else {}
+        self._renamed = _names_of_one_graph(model)
+        self._names = {operation.name for operation, _ in _inlined(model)}
+        self._names |= set(self._renamed.values())
         self._outputs = collections.defaultdict(list)
         for operation, _, outputs in keras_private.graph_nodes(model):
             self._outputs[id(operation)].append(outputs)
@@ -60,24 +61,37 @@ class Rewirer(Copier):
         """(layer, its copy) without the models, which are not copied one to one."""
         return [(a, b) for a, b in self.pairs if not parts.is_graph(a)]
 
+    def keeps_rule(self, layer: keras.layers.Layer) -> bool:
+        """Whether a layer has a rule, and is to keep it."""
+        return table.rule_of(layer) is not None and self._skipped(layer)
+
     def _version_of(self, layer: keras.layers.Layer) -> keras.layers.Layer | None:
-        made = self._without_rule(layer)
-        if layer is self.head and _activation(layer) not in (None, "linear"):
+        made = None if self.keeps_rule(layer) else self._without_rule(layer)
+        if layer is self.head and ends.activation_of(layer) not in (None, "linear"):
             made = made or from_config(layer)
             made.activation = keras.activations.linear
         return made
 
+    def _copy(self, operation: keras.Operation) -> keras.Operation:
+        copy = super()._copy(operation)
+        copy.name = self._renamed.get(id(operation), copy.name)
+        return copy
+
     def _copy_graph(self, model: keras.Model) -> keras.Model:
+        if model is not self._model:  # in a wrapper, which is called as one
+            return super()._copy_graph(model)
         graph = keras_private.functional_of(model)
         inputs = keras.tree.map_structure(
             lambda tensor: self.copy(keras_private.origin(tensor)).output, graph.input
         )
         begun = keras.tree.map_structure(self._started, graph.input, inputs)
-        logits = keras_private.run_graph(graph, begun, self._step, lambda operation: operation)
-        outputs = self._fed_back(logits)
+        outputs = keras_private.run_graph(graph, begun, self._step, lambda operation: operation)
+        (logits,) = keras.tree.flatten(outputs)
+        made = self._fed_back(logits)
         for end in self._ends():
-            outputs = end(outputs)
-        copy = keras.Model(inputs, outputs, name=model.name)
+            made = end(made)
+        cls = keras.Model if isinstance(model, keras.Sequential) else type(model)
+        copy = cls(inputs, keras.tree.pack_sequence_as(outputs, [made]), name=model.name)
         copy.dtype_policy = model.dtype_policy
         return copy
 
@@ -90,7 +104,7 @@ class Rewirer(Copier):
             copy = self.copy(operation)
             if self._is_point(operation):
                 axis = 1 if getattr(operation, "data_format", None) == "channels_first" else -1
-                args, kwargs = self._stopped(operation.name, axis, args, kwargs)
+                args, kwargs = self._stopped(copy.name, axis, args, kwargs)
             outputs = self._call(copy, *args, **kwargs)
         known = self._outputs.get(id(operation))
         if not known:
@@ -135,26 +149,33 @@ class Rewirer(Copier):
 
     def _started(self, original: keras.KerasTensor, tensor: keras.KerasTensor) -> Any:
         """A tensor of the copy, with a point at it where a block starts."""
-        name = self._starts.get(id(original))
-        return tensor if name is None else self._point(name, tensor, -1)
+        start = self._starts.get(id(original))
+        if start is None:
+            return tensor
+        return self._point(self._renamed.get(id(start), start.name), tensor, -1)
 
     def _point(self, name: str, tensor: keras.KerasTensor, axis: int) -> keras.KerasTensor:
-        self._names[name] += 1
-        if self._names[name] > 1:
-            name = f"{name}_{self._names[name]}"
+        if name in [point for point, _, _ in self._points]:  # of a layer that is called again
+            name = _free(name, self._names)
         self._points.append((name, tensor, axis))
         return StopError(name=f"{name}_stop")(tensor)
 
-    def _fed_back(self, logits: Any) -> keras.KerasTensor:
+    def _fed_back(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         if isinstance(self._rule, alignments.Frozen):
             return logits
+        if not self._points:
+            raise ValueError(
+                "Expected a layer with a kernel to send the error to, and floating numbers that go "
+                f"into it. Received: {parts.described(self._model)}, where there is none, or all "
+                "are skipped"
+            )
         names, tensors, axes = zip(*self._points, strict=True)
         self.feedback = DirectFeedback(
             self._rule,
             names,
             axes,
             name="direct_feedback",
-            dtype="float64" if logits.dtype == "float64" else None,
+            dtype="float64" if logits.dtype == "float64" else "float32",
         )
         return self.feedback([logits, *tensors])
 
@@ -166,12 +187,13 @@ class Rewirer(Copier):
                     _freeze(copy)
 
     def _ends(self) -> list[keras.Operation]:
-        ends = []
-        activation = _activation(self.head)
-        if activation not in (None, "linear"):
-            function = self.head.activation
-            ends.append(keras.layers.Activation(function, name=f"{self.head.name}_activation"))
-        return ends if self._end is None else [*ends, self.copy(self._end)]
+        made = []
+        if ends.activation_of(self.head) not in (None, "linear"):
+            head = self.copy(self.head)
+            name = _free(f"{head.name}_activation", self._names)
+            dtype = self.head.dtype_policy
+            made.append(keras.layers.Activation(self.head.activation, name=name, dtype=dtype))
+        return made if self._end is None else [*made, self.copy(self._end)]
 
 
 @contextlib.contextmanager
@@ -201,7 +223,9 @@ def plain(model: keras.Model) -> Iterator[keras.Model]:
 
     with keras_private.nodes_kept([node[0] for node in keras_private.graph_nodes(model)]):
         outputs = keras_private.run_graph(graph, graph.input, step, lambda operation: operation)
-        yield keras.Model(graph.input, outputs, name=model.name)
+        stock = type(model)(graph.input, outputs, name=model.name)
+        checking.check_arguments(model, stock)
+        yield stock
 
 
 def _is_by_blocks(rule: alignments.Alignment) -> bool:
@@ -217,106 +241,39 @@ def _freeze(layer: keras.layers.Layer) -> None:
         layer.trainable = False
 
 
-def _activation(layer: keras.layers.Layer) -> str | None:
-    function = getattr(layer, "activation", None)
-    return None if function is None else getattr(function, "__name__", type(function).__name__)
-
-
-def _none(layer: keras.layers.Layer) -> bool:
-    del layer
-    return False
-
-
-def _has_kernel(operation: keras.Operation) -> bool:
-    is_layer = isinstance(operation, keras.layers.Layer)
-    return is_layer and bool(kernels_in(operation, _none))
-
-
-def _head_and_end(model: keras.Model) -> tuple[keras.layers.Layer, keras.Operation | None]:
-    """The layer that makes the logits, and the activation behind it that ends the model."""
-    behind = []
-    for operation in _from_the_end(model):
-        if _has_kernel(operation):
-            break
-        behind.append(operation)
-    else:
+def _check_class(model: keras.Model) -> None:
+    if isinstance(model, keras.Sequential) and type(model) is not keras.Sequential:
         raise ValueError(
-            "Expected a model with an output layer that has a kernel. "
-            f"Received: {parts.described(model)}"
+            "Expected a functional model, or Keras's own Sequential, for a rule of a whole model, "
+            f"whose layers do not stand in one row. Received: {parts.described(model)}, whose "
+            "class would be lost. Derive it from keras.Model, or give keras.Model(model.inputs, "
+            "model.outputs)."
         )
-    end = behind[0] if behind and _is_end(behind[0]) else None
-    rest = behind[1:] if end is not None else behind
-    squashing = [one for one in rest if _squashes(one)]
-    if rest and _activation(operation) in _SQUASHING:
-        squashing.append(operation)
-    if squashing:
-        raise ValueError(
-            "Expected a model that ends in logits, or in softmax or sigmoid of them: the error is "
-            f"taken at the logits. Received: {parts.described(squashing[0])}, in the midst of its "
-            "end. Let the model end in logits, with from_logits=True in the loss."
-        )
-    held = [
-        part for part in keras_private.flatten_layers(operation) if _activation(part) in _SQUASHING
-    ]
-    activated = _activation(operation) not in (None, "linear")
-    if held or (activated and not hasattr(operation, "kernel")):
-        raise ValueError(
-            "Expected an output layer whose activation can be told apart from its kernel. "
-            f"Received: {parts.described(operation)}"
-        )
-    return operation, end
 
 
-def _is_end(operation: keras.Operation) -> bool:
-    return type(operation).__name__ in (*_ENDS, "Activation")
-
-
-def _squashes(operation: keras.Operation) -> bool:
-    names = (_activation(operation), type(operation).__name__.lower())
-    return any(name in _SQUASHING or name == "logsoftmax" for name in names)
-
-
-def _from_the_end(model: keras.Model) -> Any:
-    """The operations from the output towards the input, as long as there is one way."""
-    graph = keras_private.functional_of(model)
-    made_by = {
-        id(output): (operation, inputs)
-        for operation, inputs, outputs in keras_private.graph_nodes(model)
-        for output in keras.tree.flatten(outputs)
-    }
-    tensors = keras.tree.flatten(graph.output)
-    while len(tensors) == 1 and id(tensors[0]) in made_by:
-        operation, tensors = made_by[id(tensors[0])]
+def _inlined(model: keras.Model, within: str = "") -> Iterator[tuple[keras.Operation, str]]:
+    """Every operation of a graph and of those in it, and the models it is in, by name."""
+    for operation, _, _ in keras_private.graph_nodes(model):
         if parts.is_graph(operation):
-            yield from _from_the_end(operation)
+            yield from _inlined(operation, f"{within}{operation.name}_")
         else:
-            yield operation
-    if len(tensors) > 1:
-        raise ValueError(
-            "Expected one output, made by one layer with a kernel. "
-            f"Received: {parts.described(model)}, where {len(tensors)} tensors come together"
-        )
+            yield operation, within
 
 
-def _block_starts(model: keras.Model) -> dict[int, str]:
-    """Where all paths through a model meet, and a kernel follows before they meet again."""
-    graph = keras_private.functional_of(model)
-    nodes = keras_private.graph_nodes(model)
-    left = collections.Counter(id(t) for _, inputs, _ in nodes for t in inputs)
-    live = {id(tensor) for tensor in keras.tree.flatten(graph.input)}
-    start = next(iter(live)) if len(live) == 1 else None
-    found: dict[int, str] = {}
-    for operation, inputs, outputs in nodes:
-        inside = parts.is_graph(operation) and any(
-            map(_has_kernel, keras_private.flatten_layers(operation))
-        )
-        if start is not None and start not in found and (inside or _has_kernel(operation)):
-            found[start] = operation.name
-        for tensor in inputs:
-            left[id(tensor)] -= 1
-            if left[id(tensor)] == 0:
-                live.discard(id(tensor))
-        live |= {id(t) for t in keras.tree.flatten(outputs) if left[id(t)] > 0}
-        if len(live) == 1:
-            start = next(iter(live))
-    return found
+def _names_of_one_graph(model: keras.Model) -> dict[int, str]:
+    """New names, by `id`, of what has one that is there twice: after the model's that it is in."""
+    unique = {id(operation): (operation, within) for operation, within in _inlined(model)}
+    counts = collections.Counter(operation.name for operation, _ in unique.values())
+    taken, renamed = set(counts), {}
+    for key, (operation, within) in unique.items():
+        if counts[operation.name] > 1 and within:
+            renamed[key] = _free(f"{within}{operation.name}", taken)
+    return renamed
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name that is new: as it is, or with the lowest number from 2 on."""
+    numbers = itertools.chain([""], map("_{}".format, itertools.count(2)))
+    made = next(f"{name}{number}" for number in numbers if f"{name}{number}" not in taken)
+    taken.add(made)
+    return made
