@@ -42,7 +42,7 @@ class AlignmentLosses(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes the training step record R, and the model's logs show it."""
-        rates.warn(self.model)
+        rates.check(self.model)
         self._restore()
         model = self.model
         found = named_sites(model).items()
@@ -139,8 +139,9 @@ def _recorded(
         losses = {name: value for name, value in losses.items() if id(value) in among}
         if not losses:  # no training call
             return compute_loss(*args, **kwargs)
-        inputs = kwargs["x"] if "x" in kwargs else args[0]
-        first = next(x for x in keras.tree.flatten(inputs) if x is not None)
+        # A training step of one's own may leave any of them out but the outputs.
+        given = (*args, *map(kwargs.get, ("x", "y", "y_pred")))
+        first = next(x for x in keras.tree.flatten(given) if x is not None)
         values = {name: ops.stop_gradient(loss) for name, loss in losses.items()}
         record.update_state(values, ops.shape(first)[0])
         # What is left of R among the losses is its gradient.

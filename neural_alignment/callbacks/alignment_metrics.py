@@ -74,7 +74,7 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Sees to it that the logs hold what is measured before any callback reads them."""
-        rates.warn(self.model)
+        rates.check(self.model)
         self._restore()
         self._undo = hooks.wrap(self.model, keras_private.EPOCH_LOGS, _OWNER, self._extending)
 

@@ -34,7 +34,7 @@ class GlobalStep(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Hands the step to every layer with an alignment."""
-        rates.warn(self.model)
+        rates.check(self.model)
         self._take_away()
         self._first, self._batches = self._updates(), 0
         self._undo = backend.provide_step(self.model, aligned_layers(self.model), updates)

@@ -1,4 +1,4 @@
-"""Learning rates that R cannot bear: told when training starts, by every callback of ours."""
+"""Optimizers that a rule cannot bear: told when training starts, by every callback of ours."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from keras import ops
 from neural_alignment.alignments import AlignmentWarning
 from neural_alignment.layers.aligned import sites
 from neural_alignment.layers.site import Site
-from neural_alignment.optimizers import stability
+from neural_alignment.optimizers import linear, stability
 from neural_alignment.optimizers.routed import RoutedOptimizer
 
 
-def warn(model: keras.Model) -> None:
+def check(model: keras.Model) -> None:
     """Warns of backward kernels that the compiled optimizer drives away from R's minimum.
 
     Args:
         model: a compiled model.
+
+    Raises:
+        ValueError: a rule wants updates that are linear in the gradients, and the optimizer's are
+            not.
     """
+    optimizer = _inner(getattr(model, "optimizer", None))
+    if optimizer is not None and not isinstance(optimizer, RoutedOptimizer):  # which looks itself
+        linear.check(optimizer, model.trainable_variables)
     for doubt in dict.fromkeys(_doubts(model)):
         # Always from this place, so that Python's default filter shows each text once.
         warnings.warn(doubt, AlignmentWarning, stacklevel=1)
@@ -39,8 +46,12 @@ def _doubts(model: keras.Model) -> Iterator[str]:
 
 
 def _of_backward_kernel(site: Site, optimizer: Any) -> Any:
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    optimizer = _inner(optimizer)
     if isinstance(optimizer, RoutedOptimizer):
         tied = site.alignment.tie_grad
         return optimizer.optimizer if tied else optimizer.alignment_optimizer
     return optimizer
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer

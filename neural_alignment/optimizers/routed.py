@@ -10,10 +10,8 @@ import keras
 from keras import ops
 
 from neural_alignment import backend, keras_private, ties
-from neural_alignment.optimizers import validation
+from neural_alignment.optimizers import linear, validation
 from neural_alignment.optimizers.clock import common_accumulation
-from neural_alignment.optimizers.gd import GradientDescent
-from neural_alignment.optimizers.momentum import Momentum
 from neural_alignment.optimizers.rate_scheduler import Schedule
 
 # The variables that a learning rule makes: backward_kernel, backward_kernel_r, ...
@@ -186,14 +184,7 @@ class RoutedOptimizer(keras.optimizers.Optimizer):
 
     def _check_linear(self, variables: Sequence[Any]) -> None:
         for optimizer, chosen in self._split(variables, variables):
-            wanting = [one.path for one, _ in chosen if ties.requires_linear(one)]
-            if wanting and not _is_linear(optimizer):
-                raise ValueError(
-                    "Expected gradient descent or momentum, without clipping, for a rule that is "
-                    "exact only where updates are linear in the gradients (product with "
-                    f"factored=False). Received: {optimizer.name!r}, a {type(optimizer).__name__}, "
-                    f"for {wanting}. Take another optimizer, or factored=True."
-                )
+            linear.check(optimizer, [variable for variable, _ in chosen])
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Applies each nested optimizer to its variables; those without a gradient stay."""
@@ -326,9 +317,3 @@ def _rated(gradient: Any, rate: Any) -> Any:
         return gradient
     gradient = backend.read(gradient)
     return gradient * ops.cast(rate, gradient.dtype)
-
-
-def _is_linear(optimizer: keras.optimizers.Optimizer) -> bool:
-    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    known = (GradientDescent, Momentum, keras.optimizers.SGD)
-    return type(optimizer) in known and clips == (None, None, None)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from neural_alignment import backend, keras_private
 from neural_alignment.layers.aligned import aligned_layers, training_step
+from neural_alignment.optimizers import linear
 from neural_alignment.optimizers.optimizers import Clip, apply_gradients, average_gradients
 from neural_alignment.optimizers.routed import ALIGNMENT_PATTERNS
 
@@ -40,7 +41,8 @@ class Step:
         jit_compile: compile the step with XLA; on several devices its forward and backward pass.
 
     Raises:
-        ValueError: an alignment_optimizer and no layer with an alignment loss.
+        ValueError: an alignment_optimizer and no layer with an alignment loss; a rule that wants
+            updates linear in the gradients, and others.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Step:
             )
         self.optimizers = [optimizer] + [alignment_optimizer] * (alignment_optimizer is not None)
         for each in self.optimizers:
+            linear.check(each, model.trainable_variables, clips=clip is not None)
             each.build(model.trainable_variables)
         self._statistics = [
             variable

@@ -110,6 +110,31 @@ def test_a_model_without_r_has_none(alignment):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a training step of its own is the back end's")
+@pytest.mark.parametrize("given", [("x", "y", "y_pred"), ("y", "y_pred"), ()])
+def test_a_training_step_of_ones_own_gives_what_it_likes(given):
+    import tensorflow as tf
+
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            values = {"x": data[0], "y": data[1]}
+            with tf.GradientTape() as tape:
+                values["y_pred"] = self(data[0], training=True)
+                by_name = {name: values[name] for name in given}
+                in_order = () if given else (None, data[1], values["y_pred"])
+                loss = self.compute_loss(*in_order, **by_name)
+            variables = self.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return {"loss": loss} | self.get_metrics_result()
+
+    layer = layers.Dense(3, alignment="symmetric")
+    made = Own([keras.Input((5,)), layer])
+    made.compile(keras.optimizers.SGD(0.0), "mse")
+    history = made.fit(X, np.zeros((8, 3)), verbose=0, callbacks=[AlignmentLosses()]).history
+    expected = symmetric_loss(layer, 20.0, 40.0)
+    np.testing.assert_allclose(history["alignment_loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a training step of its own is the back end's")
 def test_a_training_step_that_records_nothing_is_refused():
     import tensorflow as tf
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neural_alignment import alignments, callbacks, layers, optimizers
+from neural_alignment.callbacks import rates
 
 pytestmark = pytest.mark.backend
 
@@ -61,6 +62,40 @@ def test_what_diverges_is_warned_of(name, share):
 def test_every_callback_warns(callback):
     _, told = fit(keras.optimizers.SGD(0.1), "symmetric", callback(), steps=1)
     assert len(told) == 1
+
+
+COMPOSITE = {"name": "product", "factored": False}
+MIXED = {"name": "mixed", "fractions": "product(factored=false):0.5,feedback:0.5"}
+LINEAR = {
+    "sgd": (lambda: keras.optimizers.SGD(0.1, nesterov=True, momentum=0.9), True),
+    "decay": (lambda: keras.optimizers.SGD(0.1, weight_decay=0.1), True),
+    "ours": (lambda: optimizers.get("momentum", learning_rate=0.1), True),
+    "scaled": (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), True),
+    "adam": (lambda: keras.optimizers.Adam(0.1), False),
+    "scaled adam": (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), False),
+    "clipping": (lambda: keras.optimizers.SGD(0.1, global_clipnorm=1.0), False),
+    "ours, clipping": (lambda: optimizers.get("gd", learning_rate=0.1, clipvalue=1.0), False),
+    "noisy": (
+        lambda: optimizers.Noisy(optimizers.get("gd", learning_rate=0.1), variance=0.1),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", [COMPOSITE, MIXED], ids=["product", "mixed"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_updates_that_are_not_linear_are_refused_where_a_rule_wants_them(name, rule):
+    make, fits = LINEAR[name]
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, alignment=rule)])
+    model.compile(make(), "mse")
+    for callback in (callbacks.GlobalStep, callbacks.AlignmentMetrics, callbacks.AlignmentLosses):
+        watching = callback()
+        watching.set_model(model)
+        if fits:
+            rates.check(model)
+            continue
+        with pytest.raises(ValueError, match="linear in the gradients.*factored=True"):
+            watching.on_train_begin()
 
 
 @pytest.mark.parametrize(

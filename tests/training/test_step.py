@@ -163,6 +163,13 @@ def test_no_alignment_loss_for_the_second_optimizer(rule):
         step_of(network(rule), two=True)
 
 
+def test_a_rule_that_wants_linear_updates_gets_them():
+    composite = {"name": "product", "factored": False}
+    step_of(network(composite), two=True)
+    with pytest.raises(ValueError, match="linear in the gradients.*behind clipping"):
+        step_of(network(composite), clip=optimizers.Clip(limit=1.0))
+
+
 def test_validation_counts_every_example_of_weight_one():
     model = keras.Sequential([keras.Input((7,)), keras.layers.Identity()])
     logits = np.random.default_rng(0).normal(size=(40, 7)).astype("float32")

@@ -1,0 +1,44 @@
+"""Rules that are exact only where updates are linear in the gradients, and optimizers that are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from neural_alignment import ties
+from neural_alignment.optimizers.gd import GradientDescent
+from neural_alignment.optimizers.momentum import Momentum
+
+
+def check(optimizer: Any, variables: Sequence[Any], clips: bool = False) -> None:
+    """Refuses an optimizer for kernels that it would train to something else.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`; one of Keras's for scaled losses may be around
+            it.
+        variables: that it updates.
+        clips: whether gradients are clipped before they come to it.
+
+    Raises:
+        ValueError: a variable wants updates that are linear in the gradients, and these are not.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    wanting = [variable.path for variable in variables if ties.requires_linear(variable)]
+    if wanting and (clips or not _is_linear(optimizer)):
+        raise ValueError(
+            "Expected gradient descent or momentum, without clipping, for a rule that is exact "
+            "only where updates are linear in the gradients (product with factored=False). "
+            f"Received: {getattr(optimizer, 'name', optimizer)!r}, a {type(optimizer).__name__}"
+            f"{', behind clipping' if clips else ''}, for {wanting}. Take another optimizer, or "
+            "factored=True."
+        )
+
+
+def _is_linear(optimizer: Any) -> bool:
+    known = (GradientDescent, Momentum, keras.optimizers.SGD)
+    if type(optimizer) not in known:
+        return False
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
+    return clips == (None, None, None)
