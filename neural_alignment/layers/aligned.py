@@ -175,7 +175,8 @@ class Aligned(backend.LayerLosses):
                 rule = None if self.alignment is None else self.alignment.name
                 raise ValueError(
                     f"Expected the weight {name!r} of layer {self.path!r} "
-                    f"(rule {rule!r}) in the file. Received: {sorted(known)}"
+                    f"(rule {rule!r}) in the file. Received: {sorted(known)}. Weights of a model "
+                    "without the rule load into one without it, which `align` then copies."
                 )
         # Some of Keras's layers number every weight, others a list of theirs.
         places: dict[str, Any] = {}

@@ -82,7 +82,9 @@ def _copy_details(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
     copy.name = layer.name
     copy.autocast = layer.autocast
     keras_private.copy_remat_mode(layer, copy)
-    if copy.dtype_policy != layer.dtype_policy:
+    # Configs, since Keras cannot compare a map of policies.
+    serialize = keras.dtype_policies.serialize
+    if serialize(copy.dtype_policy) != serialize(layer.dtype_policy):
         copy.dtype_policy = layer.dtype_policy
     for name, function in parts.own_functions(layer):
         if callable(getattr(copy, name, None)):

@@ -107,8 +107,13 @@ def bookkeeping() -> frozenset[str]:
 
 
 def build_like(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Builds a copy that nothing has called yet, as the layer was built."""
+    """Builds a copy that nothing has called yet, as the layer was built, its LoRA too."""
     if layer.built and not copy.built:
         config = layer.get_build_config()
         if config:
             copy.build_from_config(config)
+    # Of a layer that another one makes, as attention's, the maker's config says nothing of it.
+    if getattr(layer, "lora_enabled", False) and not copy.lora_enabled:
+        config = layer.get_config()
+        alpha = {name: config[name] for name in ("lora_alpha",) if name in config}
+        copy.enable_lora(config["lora_rank"], **alpha)

@@ -249,6 +249,21 @@ def low_rank():
     return model
 
 
+def low_rank_inside():
+    inputs = keras.Input((4, 6))
+    attention = K.MultiHeadAttention(2, 3)
+    model = keras.Model(inputs, K.Dense(2)(attention(inputs, inputs)))
+    attention.query_dense.enable_lora(2)
+    return model
+
+
+def policy_maps():
+    policies = keras.dtype_policies.DTypePolicyMap("mixed_bfloat16")
+    inputs = keras.Input((4, 6))
+    h = K.MultiHeadAttention(2, 3, dtype=policies)(inputs, inputs)
+    return keras.Model(inputs, K.Dense(2, dtype=policies)(h))
+
+
 def adapted():
     data = np.random.default_rng(0).normal(3.0, 2.0, size=(50, 4)).astype("float32")
     normalization, bins = K.Normalization(), K.Discretization(num_bins=3)
@@ -320,6 +335,8 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         policies,
         noise,
         low_rank,
+        low_rank_inside,
+        policy_maps,
         adapted,
         u_net,
         transformer,
