@@ -42,8 +42,7 @@ _UNIT = 2.0**-23
 
 def _mantissas(size: Any, seed: Tensor) -> Tensor:
     """Uniform whole numbers below 2^23: exact in float32, and so over 2^23."""
-    drawn = backend.random_mantissas(size, keras.ops.convert_to_tensor(seed, "int32"))
-    return keras.ops.cast(drawn, "float32")
+    return backend.random_mantissas(size, keras.ops.convert_to_tensor(seed, "int32"))
 
 
 def uniform(shape: Any, seed: Tensor) -> Tensor:

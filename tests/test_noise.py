@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import noise
+from neural_alignment.backend import tensorflow
 
 
 @pytest.mark.parametrize("draw", [noise.uniform, noise.normal])
@@ -15,6 +16,22 @@ def test_the_same_eagerly_in_a_graph_and_under_xla(draw):
     for compiled in (False, True):
         function = tf.function(lambda s: draw((3, 5, 7), s), jit_compile=compiled)
         np.testing.assert_allclose(function(seed), eager, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
+def test_a_large_draw_has_the_bits_of_a_small_one(compiled):
+    """Large draws are compiled by XLA on a CPU; Philox's first words do not depend on how many."""
+    seed, size = tf.constant([-5, 7]), tensorflow._COMPILED_DRAW
+    draw = tensorflow.random_mantissas
+    if compiled is not None:
+        draw = tf.function(draw, jit_compile=compiled)
+    small, large = draw(size - 1, seed).numpy(), draw(size, seed).numpy()
+    assert tensorflow._compiled_draw.cache_info().currsize > 0
+    np.testing.assert_array_equal(small, large[:-1])
+    known_in_the_step = tensorflow.random_mantissas(tf.constant(size), seed)
+    np.testing.assert_array_equal(large, known_in_the_step)
+    assert (large >= 0).all()
+    assert (large < 2**23).all()
 
 
 def test_shapes_known_only_in_the_step():

@@ -140,7 +140,7 @@ def random_mantissas(size: int, seed: Tensor) -> Tensor:
         seed: int32 `[2]`.
 
     Returns:
-        int32 `[size]`, in [0, 2^23).
+        float32 `[size]`, whole numbers in [0, 2^23).
     """
 
     def word(value: int) -> Tensor:
@@ -160,7 +160,7 @@ def random_mantissas(size: int, seed: Tensor) -> Tensor:
     index = jnp.arange((size + 3) // 4, dtype=jnp.uint32)
     blocks = philox.words(index, [low[0], high[0], low[1], high[1]], word, rounds)
     bits = jnp.stack(blocks, axis=1).reshape(-1)[:size]
-    return (bits >> 9).astype(jnp.int32)
+    return (bits >> 9).astype(jnp.float32)
 
 
 def value_and_gradients(

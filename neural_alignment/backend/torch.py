@@ -155,7 +155,7 @@ def random_mantissas(size: int, seed: Tensor) -> Tensor:
         seed: int32 `[2]`.
 
     Returns:
-        int32 `[size]`, in [0, 2^23).
+        float32 `[size]`, whole numbers in [0, 2^23).
     """
     device = seed.device
 
@@ -172,7 +172,7 @@ def random_mantissas(size: int, seed: Tensor) -> Tensor:
         index, parts, lambda value: torch.tensor(value, dtype=torch.int64, device=device), rounds
     )
     bits = torch.stack(blocks, dim=1).reshape(-1)[:size]
-    return (bits >> 9).to(torch.int32)
+    return (bits >> 9).to(torch.float32)
 
 
 # PyTorch has few operations on unsigned 32-bit numbers: words are the lower half of 64-bit ones.

@@ -43,6 +43,19 @@ def rule_of_layer(alignment: Any) -> alignments.Alignment | None:
     return rule
 
 
+class _L2(keras.regularizers.L2):
+    """Keras's L2, to which it is equal, in half the passes over the weights."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.l2 * backend.sum_of_squares(backend.read(x))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, keras.regularizers.L2) and other.l2 == self.l2
+
+    def __hash__(self) -> int:
+        return hash(self.l2)
+
+
 class Aligned(backend.LayerLosses):
     """Mixin over a Keras layer with a kernel: the argument `alignment=` and what it means.
 
@@ -106,6 +119,9 @@ class Aligned(backend.LayerLosses):
         mask = FixedFraction(site.alignment.forward_density) if site.mask_name else None
         if mask is not None:
             kwargs["initializer"] = Masked(given, mask)
+        regularizer: Any = kwargs.get("regularizer")
+        if type(regularizer) is keras.regularizers.L2:  # the layer and its config keep Keras's
+            kwargs["regularizer"] = _L2(regularizer.l2)
         # R is computed in float32 whatever the layer computes in: the kernel must not autocast.
         kernel = super().add_weight(*args, name=name, autocast=False, **kwargs)
         shape, fixed = tuple(kernel.shape), {"trainable": False, "autocast": False}

@@ -490,6 +490,33 @@ def test_native_arguments(name):
         assert np.all(np.isfinite(without(x, training=True)))
 
 
+@pytest.mark.parametrize(
+    "regularizer",
+    ["l2", "l1", keras.regularizers.L2(0.3), keras.regularizers.L1L2(0.1, 0.2), None],
+    ids=["l2", "l1", "L2", "L1L2", "none"],
+)
+def test_a_kernels_regularizer_has_kerass_value_and_gradient(regularizer):
+    case, x = LAYERS["dense"], draw(LAYERS["dense"].input_shape)
+    found = []
+    ours = built(case, "feedback", kernel_regularizer=regularizer)
+    stock = case.stock.from_config(case.stock.get_config(ours))
+    stock.build(x.shape)
+    stock.kernel.assign(ours.kernel)
+    for layer in (ours, stock):
+        with tf.GradientTape() as tape:
+            value = sum(layer.losses, tf.zeros(()))
+        found.append((value, tape.gradient(value, layer.kernel.value)))
+    (value, gradient), (expected, of_stock) = found
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert (gradient is None) == (of_stock is None) == (regularizer is None)
+    if regularizer is not None:
+        np.testing.assert_allclose(gradient, of_stock, rtol=1e-6)
+        assert float(value) > 0.0
+    # What the layer has and saves is Keras's own.
+    assert type(ours.kernel_regularizer) is type(stock.kernel_regularizer)
+    assert ours.get_config()["kernel_regularizer"] == stock.get_config()["kernel_regularizer"]
+
+
 @pytest.mark.parametrize("variant", RULES)
 def test_a_frozen_layer_has_no_loss_and_no_weights_to_train(variant):
     layer = built(LAYERS["dense"], rule(variant), trainable=False)
