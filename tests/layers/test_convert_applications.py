@@ -27,7 +27,7 @@ SIZES = {
 }
 WAYS = ("as_built", "from_keras_file", "from_h5_file", "deep_copied", "unpickled")
 # Keras does not load these from legacy files: they add numbers, or have a class it does not find.
-NO_H5 = ("ConvNeXtTiny", "MobileNetV3Large", "MobileNetV3Small")
+NO_H5 = ("ConvNeXtTiny", "InceptionResNetV2", "MobileNetV3Large", "MobileNetV3Small")
 
 
 def build(name, **arguments):
