@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from neural_alignment import extras
+from neural_alignment import __version__, extras
 from neural_alignment.exits import DONE, FAILED, USAGE
 
 # A command, and its line in the help; the module of the same name has its `main`.
@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help", "help"):
         sys.stdout.write(f"{usage()}\n")
         return DONE if given else USAGE
+    if given[0] in ("--version", "version"):
+        sys.stdout.write(f"neural-alignment {__version__}\n")
+        return DONE
     name, *rest = given
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)

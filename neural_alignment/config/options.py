@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -195,7 +196,9 @@ def _within(value: float, metadata: Mapping[str, Any]) -> bool:
 
 
 def expand_path(text: str) -> str:
-    """A path as it was meant: `~` is the home folder.
+    """A path as it was meant: `~` is the home folder, `$NAME` a variable of the environment.
+
+    A shell has both in place already; a file of flags has not.
 
     Args:
         text: what the user wrote.
@@ -204,11 +207,14 @@ def expand_path(text: str) -> str:
         The path.
 
     Raises:
-        ValueError: it is empty, as a variable that is not set gives it, or of no user's home.
+        ValueError: it is empty, as a variable that is not set gives it, or of no user's home, or
+            has a variable that is not set.
     """
     if not text.strip():
         raise ValueError("expected a path. Received: '' (a variable that is not set?)")
-    path = os.path.expanduser(text)
+    path = os.path.expandvars(os.path.expanduser(text))
+    if unset := re.search(r"\$(\w+|\{\w+\})", path):
+        raise ValueError(f"expected a path; {unset[0]} is not set. Received: {text!r}")
     if path.startswith("~"):
         raise ValueError(f"expected a path; there is no home folder {path!r}. Received: {text!r}")
     return path

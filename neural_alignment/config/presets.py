@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -115,7 +116,7 @@ def _expand_lines(
             f"--flagfile: expected files that do not name each other. Received: {file}"
         )
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise UsageError(
@@ -135,8 +136,10 @@ def _expand_lines(
 
 def _preset(name: str) -> pathlib.Path:
     if name not in preset_names():
+        close = difflib.get_close_matches(name.lower(), preset_names(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UsageError(
-            f"--preset: expected one of {', '.join(preset_names())}. Received: {name!r}"
+            f"--preset: expected one of {', '.join(preset_names())}. Received: {name!r}{hint}"
         )
     return PRESETS / f"{name}.cfg"
 

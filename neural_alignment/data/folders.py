@@ -125,7 +125,7 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
         Those of training and of validation, the classes, and what was found in words.
 
     Raises:
-        ValueError: classes differ between the splits, or there are too few images.
+        ValueError: classes differ between the splits, or there are too few images or classes.
     """
     train, classes = _listed(found.train, None)
     said = f"{len(train)} images of {len(classes)} classes in {found.train}"
@@ -135,6 +135,11 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
     else:
         validation, _ = _listed(found.validation, classes)
         said += f", {len(validation)} for validation in {found.validation}"
+    if len(classes) < 2:
+        raise ValueError(
+            f"Expected two class folders or more in {found.train}. Received: {classes[0]} alone, "
+            "with nothing to tell it from. Give the folder that holds the classes."
+        )
     if not train or not validation:
         raise ValueError(
             f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "
@@ -267,6 +272,6 @@ def _is_grey(images: np.ndarray) -> bool:
 
 def _contents(folder: str) -> str:
     if not os.path.isdir(folder):
-        return "no such folder"
+        return "a file" if os.path.exists(folder) else "no such folder"
     names = sorted(os.listdir(folder))
     return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" or "an empty folder"

@@ -10,12 +10,12 @@ import collections
 import dataclasses
 import os
 import posixpath
-import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 
+from neural_alignment.data.image_labels import read_labels
+
 _ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
-_SYNSET = re.compile(r"\bn\d{8}\b")
 _PACKED = {  # how a file begins: what it is, and what to do
     b"\x1f\x8b": ("a gzip", "Unpack it with gunzip"),
     b"BZh": ("a bzip2", "Unpack it with bunzip2"),
@@ -127,7 +127,7 @@ def _owners(
 ) -> list[str]:
     """The class of each image."""
     if labels is not None:
-        return _read_labels(labels, found)
+        return read_labels(labels, found)
     _check_classes(source, found, others)
     owners = [os.path.dirname(name) for name in found]
     if "" in owners:
@@ -307,7 +307,8 @@ def _check_archive(path: str) -> None:
 def _members(archive: tarfile.TarFile, path: str, start: int) -> tuple[_Tree, bool]:
     # The tree, and whether the archived folder is its root for sure (tar -C FOLDER .).
     tree: _Tree = {}
-    rooted, links = False, []
+    unpacked: list[tuple[list[str], _Tree]] = []
+    rooted, links, packed = False, [], []
     for member in archive:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if not parts:
@@ -316,15 +317,23 @@ def _members(archive: tarfile.TarFile, path: str, start: int) -> tuple[_Tree, bo
             _within(tree, parts)
         elif member.issym() or member.islnk():
             links.append((parts, member))
-        elif member.isfile() and member.name.endswith(".tar") and not _hidden(member.name):
-            folder = _within(tree, [*parts[:-1], parts[-1].removesuffix(".tar")])
-            with tarfile.open(fileobj=archive.extractfile(member), mode="r:") as inner:
-                inside, _ = _members(inner, path, start + member.offset_data)
-            folder.update(_unwrapped(inside, flat=True))
         else:
             regular = member.isfile() and not member.issparse()
             place = _File(path, start + member.offset_data, member.size, regular)
             _within(tree, parts[:-1])[parts[-1]] = place
+            if member.isfile() and member.name.endswith(".tar") and not _hidden(member.name):
+                packed.append((parts, member))
+    for parts, member in packed:
+        beside = _within(tree, parts[:-1])
+        folders = [node for node in beside.values() if isinstance(node, dict)]
+        if any(map(_shows_images, [beside, *folders])):
+            continue  # no class, but what is left out, as in a folder: the classes are unpacked
+        with tarfile.open(fileobj=archive.extractfile(member), mode="r:") as inner:
+            inside, _ = _members(inner, path, start + member.offset_data)
+        unpacked.append(([*parts[:-1], parts[-1].removesuffix(".tar")], inside))
+        del beside[parts[-1]]
+    for parts, inside in unpacked:
+        _within(tree, parts).update(_unwrapped(inside, flat=True))
     for parts, member in links:
         _within(tree, parts[:-1])[parts[-1]] = _linked(tree, parts, member, path)
     return tree, rooted
@@ -367,32 +376,3 @@ def _unwrapped(tree: _Tree, flat: bool) -> _Tree:
         beside = {name: node for name, node in tree.items() if name != folders[0]}
         tree = beside | inner
     return tree
-
-
-def _read_labels(path: str, names: Sequence[str]) -> list[str]:
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"Expected a file with the images' classes. Received: {path}.")
-    with open(path) as file:
-        lines = [line for line in file.read().splitlines() if line.strip()]
-    if lines and not _SYNSET.search(lines[0]):
-        lines = lines[1:]  # a heading, as in LOC_val_solution.csv
-    stems = [os.path.splitext(os.path.basename(name))[0] for name in names]
-    owners = {}
-    for number, line in enumerate(lines):
-        synset = _SYNSET.search(line)
-        if synset is None:
-            raise ValueError(
-                f"{path}: Expected a class like n01440764 in every line. Received: {line[:60]!r}. "
-                "Numbers of the development kit are in another order than the classes."
-            )
-        stem = os.path.splitext(re.split(r"[\s,]", line.strip())[0])[0]
-        if stem == synset[0] and number < len(stems):
-            stem = stems[number]
-        owners[stem] = synset[0]
-    missing = [stem for stem in stems if stem not in owners]
-    if missing or len(lines) != len(names):
-        raise ValueError(
-            f"{path}: Expected the classes of {len(names)} images. Received: {len(lines)} lines"
-            f"{f', none for {missing[0]}' if missing else ''}."
-        )
-    return [owners[stem] for stem in stems]

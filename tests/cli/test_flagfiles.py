@@ -51,13 +51,16 @@ def ways(folder, home):
             + str(write(folder / "c.cfg", "# a", "", "// b", f"  --preset={PRESET} ", "#x"))
         ],
         "named as a run's": [f"--flagfile={write(folder / 'flags.cfg', f'--preset={PRESET}')}"],
+        "of Windows": [
+            f"--flagfile={write(folder / 'w.cfg', chr(0xFEFF) + f'--preset={PRESET}' + chr(13))}"
+        ],
     }
 
 
 WAYS = (
     "flag", "one dash", "two words", "file", "file, two words", "file, one dash", "file at home",
     "two lines", "one dash in a file", "nested", "nested twice", "comments and spaces",
-    "named as a run's",
+    "named as a run's", "of Windows",
 )  # fmt: skip
 
 

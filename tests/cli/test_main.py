@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import neural_alignment
 from neural_alignment.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,12 @@ def test_help_lists_the_commands(asked, capsys):
     assert main.main(["neural-alignment", asked]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {name} " in printed for name in main.COMMANDS)
+
+
+@pytest.mark.parametrize("asked", ["--version", "version"])
+def test_the_version(asked, capsys):
+    assert main.main(["neural-alignment", asked]) == 0
+    assert capsys.readouterr().out == f"neural-alignment {neural_alignment.__version__}\n"
 
 
 def test_without_a_command_the_usage_is_shown(capsys):

@@ -61,6 +61,17 @@ def test_the_home_folder(script, flag, monkeypatch):
         parse("~nobody_of_this_name/x")
 
 
+@pytest.mark.parametrize(("script", "flag"), EVERY)
+def test_variables_of_the_environment(script, flag, monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    parse = parser_of(script, flag).parse
+    assert parse("$SCRATCH/x") == parse("${SCRATCH}/x") == "/scratch/x"
+    assert parse("a$/b") == "a$/b"
+    with pytest.raises(ValueError, match=r"\$NOT_SET is not set"):
+        parse("$NOT_SET/x")
+
+
 @pytest.mark.parametrize("text", ["", "   "])
 @pytest.mark.parametrize(("script", "flag"), EVERY)
 def test_an_empty_path_is_an_error(script, flag, text, capsys, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Class folders of images, trained on without preparation."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -157,6 +158,14 @@ def test_folders_that_are_none(tmp_path):
         data.get("image_folder", data_dir=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="Received: an empty folder"):
         data.get("image_folder", data_dir=str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileNotFoundError, match="Received: a file"):
+        data.get("image_folder", data_dir=str(tmp_path / "file"))
+    make(tmp_path / "alone", ("zebra",))
+    with pytest.raises(ValueError, match="two class folders or more in .*Received: zebra alone"):
+        data.get("image_folder", data_dir=str(tmp_path / "alone"))
+    (tmp_path / "file").unlink()
+    shutil.rmtree(tmp_path / "alone")
     make(tmp_path, count=2)
     with pytest.raises(ValueError, match="at least 5 images of some class"):
         data.get("image_folder", data_dir=str(tmp_path))

@@ -50,6 +50,10 @@ TREES = {
         ["README.txt", "lion/i0.jpg", "lion/notes", "zebra/i0.jpg", "zebra/x.webp", "zebra/y.tif"],
         ["README.txt", "lion/notes", "zebra/x.webp", "zebra/y.tif"],
     ),
+    "an archive beside the classes": (
+        ["lion/i0.jpg", "more.tar", "zebra/i0.jpg", "zebra/all.tar"],
+        ["more.tar", "zebra/all.tar"],
+    ),
     "names of other scripts": (["löwe/ä ö.jpg", "シマウマ/１.jpg"], []),
     "names that sort apart": (["a/i.jpg", "a b/i.jpg", "a-b/i.jpg", "B/i.jpg"], []),
 }  # fmt: skip
