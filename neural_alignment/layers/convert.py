@@ -59,8 +59,7 @@ def align(
         raise ValueError(f"Expected rest='error' or rest='backprop'. Received: {rest!r}")
     _check_model(model)
     skipped = _skipped(model, skip, rule)
-    of_model = rule is not None and rule.of_model
-    if rest == "error" and not of_model:
+    if rest == "error" and not (rule is not None and rule.of_model):
         _refuse_without_version(model, skipped)
 
     def with_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
@@ -70,10 +69,11 @@ def align(
         return from_config(layer, cls, alignment=alignments.serialize(rule))
 
     with rewiring.plain(model) as plain:
+        kept = rewiring.kept_from_training(model)
         if rule is not None and rule.of_model:
-            copy = _rewire(plain, rule, skipped)
+            copy = _rewire(plain, rule, skipped, kept)
         else:
-            copy = _copy(plain, with_rule, skipped)
+            copy = _copy(plain, with_rule, skipped, kept)
     if summary:
         show(conversion_report(copy))
     return copy
@@ -107,16 +107,18 @@ def strip(model: keras.Model) -> keras.Model:
     _check_model(model)
     for layer in parts.leaves(model, _none):
         inner = keras_private.flatten_layers(layer)
-        held = [(part, rule) for part in inner if (rule := table.rule_of(part)) is not None]
+        held = [part for part in inner if table.rule_of(part) or rewiring.is_part(part)]
         if held and table.class_with_rule(type(layer)) is None:
+            rule = table.rule_of(held[0])
+            told = "" if rule is None else f" with the rule {rule.name!r}"
             raise ValueError(
                 "Expected rules in layers that can be replaced. Received: "
-                f"{parts.described(layer)}, which holds {parts.described(held[0][0])} with the "
-                f"rule {held[0][1].name!r}. Make it a functional model, or strip it first."
+                f"{parts.described(layer)}, which holds {parts.described(held[0])}{told}. Make it "
+                "a functional model, or strip it first."
             )
 
     with rewiring.plain(model) as plain:
-        return _copy(plain, _without_rule, _none)
+        return _copy(plain, _without_rule, _none, rewiring.kept_from_training(model))
 
 
 def _without_rule(layer: keras.layers.Layer) -> keras.layers.Layer | None:
@@ -150,6 +152,7 @@ def _copy(
     model: keras.Model,
     version: Callable[[keras.layers.Layer], keras.layers.Layer | None],
     stays_whole: Callable[[keras.layers.Layer], bool],
+    kept: set[int],
 ) -> keras.Model:
     checking.check_held(model)
     copier = Copier(model, version, stays_whole)
@@ -162,7 +165,7 @@ def _copy(
     for layer, layer_copy in weights.layers:
         checking.check_arguments(layer, layer_copy)
     weights.copy_values()
-    weights.copy_trainable()
+    weights.copy_trainable(kept)
     checking.check_function(model, copy)
     return copy
 
@@ -171,6 +174,7 @@ def _rewire(
     model: keras.Model,
     rule: alignments.Alignment,
     skipped: Callable[[keras.layers.Layer], bool],
+    kept: set[int],
 ) -> keras.Model:
     """A copy without rules of single layers, under a rule of the whole model."""
     checking.check_held(model)
@@ -185,9 +189,9 @@ def _rewire(
     weights.check_complete(model, copy)
     checking.check_arguments(model, copy)
     weights.copy_values()
-    weights.copy_trainable()
+    weights.copy_trainable(kept)
     checking.check_function(model, copy)
-    rewirer.freeze()
+    rewirer.freeze(copy)
     return copy
 
 

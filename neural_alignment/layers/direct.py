@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,11 +21,14 @@ class StopError(keras.layers.Layer):
     """An identity that no error goes back through.
 
     Args:
+        frozen: in a model under the rule "frozen", the numbers of the weights that it keeps from
+            training, by the names of their layers, for who takes the rule off.
         **kwargs: of every Keras layer.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, frozen: Mapping[str, Sequence[int]] | None = None, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
+        self.frozen = dict(frozen or {})
         self.supports_masking = True
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -35,6 +38,10 @@ class StopError(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        frozen = {name: list(numbers) for name, numbers in self.frozen.items()}
+        return {**super().get_config(), **({"frozen": frozen} if frozen else {})}
 
 
 @keras.saving.register_keras_serializable(package="neural_alignment")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import keras
@@ -162,12 +162,17 @@ class Weights:
                     f"Received: another one in {partner.path!r}"
                 )
 
-    def copy_trainable(self) -> None:
-        """Gives the copy's layers and weights the model's flags; a rule's follow its layer."""
+    def copy_trainable(self, trained: Collection[int] = ()) -> None:
+        """Gives the copy's layers and weights the model's flags; a rule's follow its layer.
+
+        Args:
+            trained: the `id` of layers and weights of the model that train in the copy, whatever
+                their flags are.
+        """
         for layer, copy in self._matched.values():
-            copy.trainable = layer.trainable
+            copy.trainable = layer.trainable or id(layer) in trained
         for variable, partner in self._partners.values():
-            partner.trainable = variable.trainable
+            partner.trainable = variable.trainable or id(variable) in trained
 
 
 def _rule_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -179,12 +179,20 @@ class Rewirer(Copier):
         )
         return self.feedback([logits, *tensors])
 
-    def freeze(self) -> None:
-        """Lets the output layer alone train, where the rule says so."""
-        if isinstance(self._rule, alignments.Frozen):
-            for layer, copy in self.copies:
-                if layer is not self.head:
-                    _freeze(copy)
+    def freeze(self, copy: keras.Model) -> None:
+        """Lets the output layer of the copy alone train, where the rule says so."""
+        if not isinstance(self._rule, alignments.Frozen):
+            return
+        frozen: dict[str, Sequence[int]] = {}
+        for layer in keras_private.sublayers(copy):
+            if layer is not self.copy(self.head) and not isinstance(layer, StopError):
+                trained = [i for i, v in enumerate(layer.variables) if v.trainable]
+                if layer.trainable:
+                    frozen[layer.name] = trained
+                _freeze(layer)
+        for layer in keras_private.sublayers(copy):
+            if isinstance(layer, StopError):
+                layer.frozen = frozen
 
     def _ends(self) -> list[keras.Operation]:
         made = []
@@ -206,26 +214,82 @@ def plain(model: keras.Model) -> Iterator[keras.Model]:
     Yields:
         The model itself, where nothing was put into it.
     """
-    if not any(
-        isinstance(part, (DirectFeedback, StopError))
-        for part in keras_private.flatten_layers(model)
-    ):
+    if not is_rewired(model):
         yield model
         return
-    graph = keras_private.functional_of(model)
+    inside = [part for part in keras_private.flatten_layers(model) if parts.is_graph(part)]
+    nodes = [node for graph in (model, *inside) for node in keras_private.graph_nodes(graph)]
+    called = {
+        id(one): one for one in (*keras_private.flatten_layers(model), *(n[0] for n in nodes))
+    }
+    with keras_private.nodes_kept(list(called.values())):
+        yield _plain(model, {})
 
-    def step(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, StopError):
-            return args[0]
-        if isinstance(operation, DirectFeedback):
-            return args[0][0]
-        return operation(*args, **kwargs)
 
-    with keras_private.nodes_kept([node[0] for node in keras_private.graph_nodes(model)]):
-        outputs = keras_private.run_graph(graph, graph.input, step, lambda operation: operation)
-        stock = type(model)(graph.input, outputs, name=model.name)
-        checking.check_arguments(model, stock)
-        yield stock
+def is_rewired(layer: keras.layers.Layer) -> bool:
+    """Whether a layer holds what a rewiring puts into a model."""
+    return any(map(is_part, keras_private.flatten_layers(layer)))
+
+
+def is_part(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is one that a rewiring puts into a model."""
+    return isinstance(layer, (DirectFeedback, StopError))
+
+
+def _plain(layer: Any, made: dict[int, Any]) -> Any:
+    """A layer as it is; of a model, or a wrapper of one, that was rewired, one of its layers."""
+    if id(layer) in made:
+        return made[id(layer)]
+    if not isinstance(layer, keras.layers.Layer) or not is_rewired(layer):
+        return layer
+    if parts.is_opened(layer):
+        stock = type(layer)(**{**layer.get_config(), "layer": _plain(layer.layer, made)})
+    elif isinstance(layer, keras.Sequential) and parts.is_graph(layer):
+        held = [_plain(part, made) for part in keras_private.sublayers(layer)]
+        stock = type(layer)(held, name=layer.name)
+    elif parts.is_graph(layer):
+        outputs = keras_private.run_graph(
+            layer, layer.input, _without_stops, lambda operation: _plain(operation, made)
+        )
+        stock = type(layer)(layer.input, outputs, name=layer.name)
+    else:
+        return layer
+    if parts.is_graph(layer):
+        stock.dtype_policy = layer.dtype_policy
+        checking.check_arguments(layer, stock)
+    made[id(layer)] = stock
+    return stock
+
+
+def _without_stops(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+    if isinstance(operation, StopError):
+        return args[0]
+    if isinstance(operation, DirectFeedback):
+        return args[0][0]
+    return operation(*args, **kwargs)
+
+
+def kept_from_training(model: keras.Model) -> set[int]:
+    """What trains without the rule "frozen", and under it does not.
+
+    Args:
+        model: that may be under the rule, or hold models that are.
+
+    Returns:
+        The `id` of layers and weights.
+    """
+    found = set()
+    for graph in (model, *keras_private.flatten_layers(model)):
+        if not parts.is_graph(graph):
+            continue
+        held = {layer.name: layer for layer in keras_private.sublayers(graph)}
+        stops = [layer for layer in held.values() if isinstance(layer, StopError)]
+        for name, numbers in [item for stop in stops for item in stop.frozen.items()]:
+            if name in held:
+                layer = held[name]
+                found |= {id(part) for part in (layer, *keras_private.flatten_layers(layer))}
+                found |= {id(v) for i, v in enumerate(layer.variables) if i in numbers}
+    return found
 
 
 def _is_by_blocks(rule: alignments.Alignment) -> bool:

@@ -201,3 +201,75 @@ def test_settings_of_a_models_class_are_not_lost():
     aligned.temperature = 2.0
     with pytest.raises(ValueError, match="Expected temperature=2.0"):
         layers.strip(aligned)
+
+
+def _rewired(rule):
+    stack = [K.Dense(5, activation="tanh"), K.BatchNormalization(), K.Dense(4)]
+    return layers.align(keras.Sequential([keras.Input((6,)), *stack]), rule)
+
+
+def in_functional(rule):
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, K.Dense(3)(K.ReLU()(_rewired(rule)(inputs))))
+
+
+def in_sequential(rule):
+    return keras.Sequential([keras.Input((6,)), _rewired(rule), K.Dense(3)])
+
+
+def in_a_wrapper(rule):
+    parts = [K.TimeDistributed(_rewired(rule)), K.Flatten(), K.Dense(3)]
+    return keras.Sequential([keras.Input((2, 6)), *parts])
+
+
+def twice_inside(rule):
+    inner = in_functional(rule)
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, K.Dense(3)(K.Add()([inner(inputs), inner(inputs * 2.0)])))
+
+
+@pytest.mark.parametrize("rule", ["direct", "frozen"])
+@pytest.mark.parametrize("build", [in_functional, in_sequential, in_a_wrapper, twice_inside])
+def test_a_nested_model_loses_its_rule_too(build, rule):
+    model = build(rule)
+    x = origins.batch(model)
+    copies = [layers.strip(model), layers.align(model, "symmetric")]
+    copies.append(layers.strip(layers.align(model, "direct")))
+    for copy in copies:
+        assert origins.difference(model, copy, x) == 0.0
+        held = [type(layer) for layer in keras_private.flatten_layers(copy)]
+        assert not {layers.StopError, layers.DirectFeedback} & set(held)
+        assert len(copy.non_trainable_weights) == 2  # BatchNorm's statistics
+    assert len(layers.sites(copies[1])) == 3 + (build is twice_inside)
+    held = keras_private.flatten_layers(model)
+    assert any(isinstance(layer, layers.StopError) for layer in held)
+
+
+def test_a_rule_of_the_model_in_a_custom_layer_cannot_be_taken_off():
+    class Held(K.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.stop = layers.StopError(name="stop")
+
+        def call(self, inputs):
+            return self.stop(inputs)
+
+    model = keras.Sequential([keras.Input((6,)), Held(name="it"), K.Dense(3)])
+    with pytest.raises(ValueError, match="'it', a Held, which holds 'stop', a StopError"):
+        layers.strip(model)
+
+
+def test_what_frozen_kept_from_training_trains_again(tmp_path):
+    parts = [K.Dense(5, name="a"), K.BatchNormalization(), K.Dense(4, name="b"), K.Dense(3)]
+    model = keras.Sequential([keras.Input((6,)), *parts])
+    model.get_layer("a").trainable = False
+    model.get_layer("b").bias.trainable = False
+    frozen = layers.align(model, "frozen")
+    frozen.save(tmp_path / "m.keras")
+    for source in (frozen, keras.saving.load_model(tmp_path / "m.keras")):
+        for copy in (layers.strip(source), layers.strip(layers.align(source, "frozen"))):
+            for old, new in zip(model.weights, copy.weights, strict=True):
+                assert old.trainable == new.trainable, old.path
+            assert [layer.trainable for layer in model.layers] == [
+                copy.get_layer(layer.name).trainable for layer in model.layers
+            ]
