@@ -42,6 +42,14 @@ def _give_back_memory(request):
         gc.collect()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_jax_compiled():
+    """JAX keeps every program of a process: gigabytes over the whole suite."""
+    yield
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        sys.modules["jax"].clear_caches()
+
+
 def pytest_ignore_collect(collection_path):
     """On another back end than TensorFlow: what is not of every back end is not even imported."""
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
