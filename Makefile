@@ -50,7 +50,6 @@ test-tf219: $(READY219)  ## the tests on TensorFlow 2.19.1, Keras 3.8 and NumPy 
 	$(VENV219)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) $(TEST_FLAGS)
 
 test-jax: $(READY)  ## the tests of every back end, on JAX
-	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,jax]"
 	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) $(BY_FILE) -m backend $(TEST_FLAGS)
 
 test-torch: $(READY)  ## the tests of every back end, on PyTorch
@@ -94,7 +93,7 @@ $(READY): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found:" \
 	"install one (python3.11 and python3.11-venv), or make PYTHON=/path/to/python." >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev]"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(BUILD),dev,jax]"
 	@touch $@ $(TRAINS)
 
 $(TRAINS): pyproject.toml setup.py
