@@ -243,6 +243,14 @@ def average_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) 
     return averages[optimizer._get_variable_index(variable)]
 
 
+def optimizer_of(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a variable: of Keras's `MultiOptimizer` one of several, else itself."""
+    several = isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ()))
+    return optimizer._optimizer_map(variable) if several else optimizer
+
+
 def count_update(optimizer: keras.optimizers.Optimizer) -> None:
     """Counts an update that an optimizer around this one has made with its `update_step`."""
     optimizer._iterations.assign_add(1)

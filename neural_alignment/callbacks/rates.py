@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from neural_alignment import keras_private, ties
 from neural_alignment.alignments import AlignmentWarning
 from neural_alignment.layers.aligned import sites
 from neural_alignment.layers.site import Site
@@ -24,14 +25,34 @@ def check(model: keras.Model) -> None:
 
     Raises:
         ValueError: a rule wants updates that are linear in the gradients, and the optimizer's are
-            not.
+            not; of several optimizers, W and B of a rule that ties their gradients go to two.
     """
     optimizer = _inner(getattr(model, "optimizer", None))
     if optimizer is not None and not isinstance(optimizer, RoutedOptimizer):  # which looks itself
-        linear.check(optimizer, model.trainable_variables)
+        for variable in model.trainable_variables:
+            _check_variable(optimizer, variable)
     for doubt in dict.fromkeys(_doubts(model)):
         # Always from this place, so that Python's default filter shows each text once.
         warnings.warn(doubt, AlignmentWarning, stacklevel=1)
+
+
+def _check_variable(optimizer: Any, variable: Any) -> None:
+    own = keras_private.optimizer_of(optimizer, variable)
+    linear.check(own, [variable])
+    forward = ties.forward_kernel(variable)
+    if forward is None or not forward.trainable:
+        return
+    other = keras_private.optimizer_of(optimizer, forward)
+    if own is not other and _settings(own) != _settings(other):
+        raise ValueError(
+            "Expected one optimizer for both kernels of a rule that ties their gradients: W and B "
+            f"meet only if both take the same steps. Received: {own.name!r} for {variable.path!r} "
+            f"and {other.name!r} for {forward.path!r}"
+        )
+
+
+def _settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    return {**optimizer.get_config(), "name": type(optimizer)}
 
 
 def _doubts(model: keras.Model) -> Iterator[str]:

@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT = 4.2, 3.2
 def plot_history(
     history: Any,
     path: str | os.PathLike[str] | None = None,
-    measures: Sequence[str] | None = None,
+    measures: str | Sequence[str] | None = None,
 ) -> Figure:
     """Draws every layer's measures against the epochs, a panel for each ([K] figure S4).
 
@@ -29,7 +29,7 @@ def plot_history(
         history: what `fit` returned, or its `history`: with the keys MEASURE/LAYER that the
             callbacks `AlignmentMetrics` and `AlignmentLosses(by_layer=True)` log.
         path: of a file to write, whose ending says the format (.png, .pdf, .svg); None for none.
-        measures: which, in order, such as "weight_angle"; None is all there are.
+        measures: which, in order, such as "weight_angle", one or several; None is all there are.
 
     Returns:
         The figure.
@@ -49,6 +49,7 @@ def plot_history(
             f"Received: {', '.join(logs) or 'nothing'}. Give fit the callback "
             "neural_alignment.callbacks.AlignmentMetrics()."
         )
+    measures = [measures] if isinstance(measures, str) else measures
     for measure in measures or ():
         if measure not in by_measure:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -46,6 +47,7 @@ class Rewirer(Copier):
         self._skipped = skipped
         self.feedback: DirectFeedback | None = None
         self._points: list[tuple[str, keras.KerasTensor, int]] = []
+        self._training: bool | None = None  # as a nested model is called, whatever its layers are
         _check_class(model)
         self.head, self._end = ends.head_and_end(model)
         self._starts = ends.block_starts(model) if _is_by_blocks(rule) else {}
@@ -105,6 +107,8 @@ class Rewirer(Copier):
             if self._is_point(operation):
                 axis = 1 if getattr(operation, "data_format", None) == "channels_first" else -1
                 args, kwargs = self._stopped(copy.name, axis, args, kwargs)
+            if self._training is not None and _takes_training(operation):
+                kwargs["training"] = self._training
             outputs = self._call(copy, *args, **kwargs)
         known = self._outputs.get(id(operation))
         if not known:
@@ -114,13 +118,16 @@ class Rewirer(Copier):
 
     def _inlined(self, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
+        before, self._training = self._training, given.pop("training", self._training)
         if len(args) != 1 or given:
             raise ValueError(
                 "Expected nested models that are called on their inputs alone. Received: "
                 f"{parts.described(model)}, called with {sorted(given) or f'{len(args)} arguments'}"
             )
         graph = keras_private.functional_of(model)
-        return keras_private.run_graph(graph, args[0], self._step, lambda operation: operation)
+        outputs = keras_private.run_graph(graph, args[0], self._step, lambda operation: operation)
+        self._training = before
+        return outputs
 
     def _is_point(self, operation: keras.Operation) -> bool:
         if not isinstance(operation, keras.layers.Layer) or _is_by_blocks(self._rule):
@@ -303,6 +310,10 @@ def _freeze(layer: keras.layers.Layer) -> None:
             variable.trainable = False
     else:
         layer.trainable = False
+
+
+def _takes_training(operation: keras.Operation) -> bool:
+    return "training" in inspect.signature(operation.call).parameters
 
 
 def _check_class(model: keras.Model) -> None:

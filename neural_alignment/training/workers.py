@@ -25,7 +25,7 @@ class DeviceError(RuntimeError):
 def has_cluster() -> bool:
     """Whether TF_CONFIG names workers; platforms set it to {} for a single machine."""
     try:
-        config = json.loads(os.environ.get("TF_CONFIG") or "null")
+        config = json.loads(os.environ.get("TF_CONFIG", "").strip() or "null")
     except ValueError:
         return True  # `cluster` says what is wrong with it
     if config is None:

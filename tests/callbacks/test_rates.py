@@ -98,6 +98,21 @@ def test_updates_that_are_not_linear_are_refused_where_a_rule_wants_them(name, r
             watching.on_train_begin()
 
 
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="not in this Keras")
+@pytest.mark.parametrize("rule", ["kolen_pollack", "product", COMPOSITE, "symmetric"], ids=str)
+@pytest.mark.parametrize("rate", [0.1, 0.2])
+def test_kernels_that_meet_go_to_one_optimizer(rule, rate):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, alignment=rule)])
+    sgd = keras.optimizers.SGD
+    chosen = keras.optimizers.OptimizerMap(sgd(0.1), {".*/backward.*": sgd(rate)})
+    model.compile(keras.optimizers.MultiOptimizer(chosen), "mse")
+    if rule == "symmetric" or rate == 0.1:
+        rates.check(model)
+        return
+    with pytest.raises(ValueError, match="one optimizer for both kernels.*backward"):
+        rates.check(model)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "rule"),
     [

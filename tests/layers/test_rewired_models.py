@@ -111,6 +111,26 @@ def test_layers_of_equal_names_are_told_apart():
     assert sorted(points) == ["a", "l_a", "l_a_2", "l_b", "l_b_2", "r_a", "r_b"]
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_nested_model_is_called_as_it_was(training):
+    """As a trained one that is to stay in inference."""
+    inner = keras.Sequential([keras.Input((6,)), K.Dense(5), K.BatchNormalization(), K.ReLU()])
+    inputs = keras.Input((6,))
+    model = keras.Model(
+        inputs, K.Dense(3)(K.BatchNormalization()(inner(inputs, training=training)))
+    )
+    origins.perturb(model)
+    x = origins.batch(model, 8)
+    copies = [layers.align(model, "direct"), layers.strip(layers.align(model, "direct"))]
+    for mode in (False, True):
+        ours, *theirs = (
+            keras.ops.convert_to_numpy(keras.ops.stop_gradient(side(x, training=mode)))
+            for side in (model, *copies)
+        )
+        for one in theirs:
+            np.testing.assert_allclose(one, ours, rtol=1e-6, atol=1e-6)
+
+
 class Probabilities(K.Layer):
     """Holds a layer, and applies softmax to what it gives."""
 
