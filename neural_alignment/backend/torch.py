@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import torch
 
-from neural_alignment.backend import philox
+from neural_alignment.backend import philox, torch_transposes
 from neural_alignment.backend.contract import BilinearMap, Tie
+from neural_alignment.backend.torch_transposes import INPUT, KERNEL
 
 Tensor = torch.Tensor
 
@@ -26,11 +27,6 @@ def read(variable: Any) -> Tensor:
     return keras.ops.convert_to_tensor(variable)
 
 
-def _gradient(outputs: Tensor, of: Tensor, upstream: Tensor, differentiable: bool) -> Tensor:
-    (gradient,) = torch.autograd.grad(outputs, of, upstream, create_graph=differentiable)
-    return gradient
-
-
 def input_gradient(linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
     """`dy K^T`, as the gradient of `apply`.
 
@@ -43,10 +39,7 @@ def input_gradient(linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream
     Returns:
         A tensor of x's shape.
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x = inputs.detach().requires_grad_()
-        return _gradient(linear.apply(x, kernel), x, upstream, differentiable)
+    return torch_transposes.gradients(linear, inputs, kernel, upstream, INPUT)[0]
 
 
 def kernel_gradient(
@@ -63,10 +56,7 @@ def kernel_gradient(
     Returns:
         A tensor of the kernel's shape.
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        k = kernel.detach().requires_grad_()
-        return _gradient(linear.apply(inputs, k), k, upstream, differentiable)
+    return torch_transposes.gradients(linear, inputs, kernel, upstream, KERNEL)[0]
 
 
 class _TwoKernels(torch.autograd.Function):
@@ -83,8 +73,12 @@ class _TwoKernels(torch.autograd.Function):
         x, w, b = ctx.saved_tensors
         of_x, of_w, of_b = ctx.needs_input_grad[:3]
         tied = ctx.tie_grad and of_b
-        dx = ctx.linear.input_gradient(x, b, upstream) if of_x else None
-        dw = ctx.linear.kernel_gradient(x, w, upstream) if of_w or tied else None
+        if of_x and (of_w or tied) and not torch.is_grad_enabled():
+            # dW does not depend on the kernel's values: both from one call.
+            dx, dw = torch_transposes.gradients(ctx.linear, x, b, upstream, INPUT, KERNEL)
+        else:
+            dx = ctx.linear.input_gradient(x, b, upstream) if of_x else None
+            dw = ctx.linear.kernel_gradient(x, w, upstream) if of_w or tied else None
         db = ctx.tie_grad(x, upstream, dw) if tied and callable(ctx.tie_grad) else dw
         return dx, dw if of_w else None, db if tied else None, None, None
 
