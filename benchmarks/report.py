@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import networks, operations, steps, timing
+from benchmarks import networks, operations, step_profile, steps, timing
 from neural_alignment import alignments
 
 STOCK = "stock Keras layers"
@@ -58,6 +60,7 @@ def compare_rules(
     rounds: int,
     calls: int,
     jit: bool,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> str:
     """Each rule with the same network of stock Keras layers.
 
@@ -68,18 +71,50 @@ def compare_rules(
         rounds: measurements of each.
         calls: steps in a measurement.
         jit: compile with XLA.
+        clock: seconds.
 
     Returns:
         A Markdown table.
     """
+    contestants = _with_stock(model, rules, batch, jit)
+    seconds = timing.interleave(contestants.runs, rounds, calls, clock)
+    return _title(model, batch, rounds, jit) + _rows(contestants, seconds, STOCK, list(seconds))
+
+
+def compare_operations(
+    model: str, rules: Mapping[str, Mapping[str, Any] | None], *, batch: int, steps: int
+) -> str:
+    """Where the time of a step of each rule goes, and of stock Keras layers.
+
+    Args:
+        model: a key of `networks.NETWORKS`.
+        rules: name in the table to the rule's config.
+        batch: examples of a step.
+        steps: to take the median of.
+
+    Returns:
+        A Markdown table of milliseconds.
+    """
+    contestants = _with_stock(model, rules, batch, jit=False)
+    kinds = [*step_profile.KINDS, "total"]
+    head = f"| step | {' | '.join(kinds)} |\n|{'---|' * (len(kinds) + 1)}\n"
+    rows = []
+    for name, run in contestants.runs.items():
+        times = step_profile.by_kind(step_profile.measure(run, steps))
+        rows.append(f"| {name} | " + " | ".join(f"{times[k] / 1e3:.2f}" for k in kinds) + " |")
+    return _about(model, batch, f"median of {steps} steps") + head + "\n".join(rows)
+
+
+def _with_stock(
+    model: str, rules: Mapping[str, Mapping[str, Any] | None], batch: int, jit: bool
+) -> _Contestants:
     network = networks.NETWORKS[model]
     contestants = _Contestants(network, batch, jit)
     contestants.add(STOCK, networks.stock_twin(network.build(None)), 1.0)
     for name, config in rules.items():
         built = network.build(alignments.get(config))
         contestants.add(name, built, networks.floor(built, batch))
-    seconds = timing.interleave(contestants.runs, rounds, calls)
-    return _title(model, batch, rounds, jit) + _rows(contestants, seconds, STOCK, list(seconds))
+    return contestants
 
 
 def compare_losses(
@@ -90,6 +125,7 @@ def compare_losses(
     rounds: int,
     calls: int,
     jit: bool,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> str:
     """An optimizer for J and one for R, with one optimizer on the total.
 
@@ -100,6 +136,7 @@ def compare_losses(
         rounds: measurements of each.
         calls: steps in a measurement.
         jit: compile with XLA.
+        clock: seconds.
 
     Returns:
         A Markdown table; the ratio is to the same rule's row above.
@@ -119,17 +156,22 @@ def compare_losses(
             contestants.add(label, network.build(rule), 1.0, split)
     if not pairs:
         raise ValueError(f"Expected a rule with an alignment loss. Received: {', '.join(rules)}")
-    seconds = timing.interleave(contestants.runs, rounds, calls)
+    seconds = timing.interleave(contestants.runs, rounds, calls, clock)
     return _title(model, batch, rounds, jit) + "\n".join(
         _rows(contestants, seconds, pair[0], list(pair)) for pair in pairs
     )
 
 
 def _title(model: str, batch: int, rounds: int, jit: bool) -> str:
-    compiler = "XLA" if jit else "graph"
+    return _about(model, batch, f"{'XLA' if jit else 'graph'}, {rounds} rounds") + f"{_HEAD}\n"
+
+
+def _about(model: str, batch: int, how: str) -> str:
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     return (
-        f"{model}, batch {batch}, {compiler}, {rounds} rounds; TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}\n\n{_HEAD}\n"
+        f"{model}, batch {batch}, {how}; {threads} threads, load {os.getloadavg()[0]:.1f}; "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
+        f"Python {platform.python_version()}\n\n"
     )
 
 

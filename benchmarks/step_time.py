@@ -4,6 +4,8 @@
     python benchmarks/step_time.py --model=mlp
     python benchmarks/step_time.py --model=resnet20 --compare=losses --rules=symmetric
     python benchmarks/step_time.py --model=mlp --backend=jax
+    python benchmarks/step_time.py --model=mlp --threads=1 --cpu_time   # on a busy machine
+    python benchmarks/step_time.py --model=mlp --threads=1 --compare=operations
 
 A step is forward, backward, R and a momentum update. The contestants take turns, and the ratios
 are those of one round each. docs/cost.md says what to expect.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import time
 from typing import Any
 
 from absl import app, flags
@@ -50,10 +53,10 @@ def main(argv: list[str]) -> None:
     batch, calls, rounds = MODELS[FLAGS.model]
     rules = {name: RULES[name] for name in FLAGS.rules}
     if FLAGS.backend != "tensorflow":
-        if FLAGS.compare != "rules" or FLAGS.jit:
+        if FLAGS.compare != "rules" or FLAGS.jit or FLAGS.threads or FLAGS.cpu_time:
             raise app.UsageError(
-                "Expected --compare=rules and no --jit with another back end, whose step is that "
-                f"of a plain fit. Received: --backend={FLAGS.backend}"
+                "Expected --compare=rules and no --jit, --threads or --cpu_time with another back "
+                f"end, whose step is that of a plain fit. Received: --backend={FLAGS.backend}"
             )
         os.environ["KERAS_BACKEND"] = FLAGS.backend
         from benchmarks import fit_time
@@ -62,16 +65,32 @@ def main(argv: list[str]) -> None:
         print(fit_time.compare_rules(FLAGS.model, rules, calls=FLAGS.calls or calls, **sizes))
         return
     # Imported here, so that a wrong flag is answered at once.
+    import tensorflow as tf
+
     from benchmarks import report
 
+    if FLAGS.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    batch, rounds = FLAGS.batch or batch, FLAGS.rounds or rounds
+    if FLAGS.compare == "operations":
+        useless = [f"--{name}" for name in ("jit", "cpu_time", "calls") if FLAGS[name].value]
+        if useless:
+            raise app.UsageError(
+                "Expected --compare=operations, which times each operation of TensorFlow's graph, "
+                f"without them. Received: {', '.join(useless)}"
+            )
+        print(report.compare_operations(FLAGS.model, rules, batch=batch, steps=rounds))
+        return
     measure = report.compare_rules if FLAGS.compare == "rules" else report.compare_losses
     table = measure(
         FLAGS.model,
         rules,
-        batch=FLAGS.batch or batch,
-        rounds=FLAGS.rounds or rounds,
+        batch=batch,
+        rounds=rounds,
         calls=FLAGS.calls or calls,
         jit=FLAGS.jit,
+        clock=time.process_time if FLAGS.cpu_time else time.perf_counter,
     )
     print(table)
 
@@ -91,9 +110,9 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "compare",
         "rules",
-        ["rules", "losses"],
+        ["rules", "losses", "operations"],
         "rules: each rule with stock layers; losses: two losses with an optimizer each, with one "
-        "optimizer on their sum",
+        "optimizer on their sum; operations: milliseconds by kind of operation",
     )
     flags.DEFINE_integer(
         "rounds", None, "measurements of each contestant; default: by model", lower_bound=1
@@ -102,6 +121,8 @@ def _define_flags() -> None:
         "calls", None, "steps in one measurement; default: by model", lower_bound=1
     )
     flags.DEFINE_bool("jit", False, "compile the step with XLA")
+    flags.DEFINE_integer("threads", None, "of TensorFlow; default: every core", lower_bound=1)
+    flags.DEFINE_bool("cpu_time", False, "seconds of CPU time, not of the clock on the wall")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import report, step_time
+from benchmarks import report, step_profile, step_time
 from neural_alignment import alignments
 
 SCRIPT = pathlib.Path(step_time.__file__)
@@ -38,6 +38,34 @@ def test_two_optimizers_are_compared_with_one():
     rows = _rows(table)
     assert [row[0] for row in rows] == ["symmetric, one optimizer", "symmetric, two optimizers"]
     assert rows[0][2] == "1.000 [1.000, 1.000]"
+
+
+def test_the_time_goes_to_operations():
+    rules = {"symmetric": step_time.RULES["symmetric"]}
+    rows = _rows(report.compare_operations("mlp", rules, batch=64, steps=3))
+    assert [row[0] for row in rows] == [report.STOCK, "symmetric"]
+    for row in rows:
+        *kinds, total = map(float, row[1:])
+        assert total > 0.0
+        assert sum(kinds) == pytest.approx(total, abs=0.01 * len(kinds))
+        assert max(kinds) == kinds[list(step_profile.KINDS).index("products")] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("gradient_tape/a/MatMul:_MklMatMul", "products"),
+        ("momentum/ResourceApplyMomentum_1:ResourceApplyMomentum", "momentum"),
+        ("mul_3:Mul", "multiples"),
+        ("AddN_2:AddN", "sums of two"),
+        ("a/L2Loss:L2Loss", "sums over all"),
+        ("convert_bitcast_fusion.2", "noise"),
+        ("a/ReluGrad:ReluGrad", "rest"),
+    ],
+)
+def test_an_operation_has_one_kind(operation, kind):
+    times = step_profile.by_kind({operation: 2.0})
+    assert {name for name, value in times.items() if value} == {kind, "total"}
 
 
 def test_rules_without_a_loss_have_no_two_optimizers():
