@@ -84,7 +84,8 @@ class DirectFeedback(keras.layers.Layer):
         self.channel_axes = None if channel_axes is None else tuple(channel_axes)
 
     def build(self, input_shape: Any) -> None:
-        shapes = [tuple(shape) for shape in input_shape]
+        several = all(isinstance(shape, (list, tuple)) for shape in input_shape)
+        shapes = [tuple(shape) for shape in (input_shape if several else [input_shape])]
         if len(shapes) < 2:
             raise ValueError(
                 "Expected a list of the logits and at least one point inside the model. "

@@ -190,6 +190,12 @@ def test_the_error_is_taken_in_front_of_every_end(name):
     assert origins.difference(model, aligned, origins.batch(model)) == 0.0
 
 
+@pytest.mark.parametrize("inputs", [np.ones((2, 3)), [np.ones((2, 3))]], ids=["tensor", "list"])
+def test_feedback_without_points_is_refused(inputs):
+    with pytest.raises(ValueError, match=r"at least one point.*Received: 1 tensor\(s\)"):
+        layers.DirectFeedback()(inputs)
+
+
 def test_a_layer_that_is_skipped_keeps_its_rule():
     parts = [layers.Dense(5, alignment="mirror", name="a"), K.Dense(4, name="b")]
     head = layers.Dense(3, "softmax", alignment="mirror", name="head")
