@@ -47,6 +47,7 @@ class Rewirer(Copier):
         self._skipped = skipped
         self.feedback: DirectFeedback | None = None
         self._points: list[tuple[str, keras.KerasTensor, int]] = []
+        self._ended: list[keras.Operation] = []
         self._training: bool | None = None  # as a nested model is called, whatever its layers are
         _check_class(model)
         self.head, self._end = ends.head_and_end(model)
@@ -98,6 +99,7 @@ class Rewirer(Copier):
         return copy
 
     def _step(self, operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        self._check_called_once(operation)
         if operation is self._end:
             return args[0]
         if parts.is_graph(operation):
@@ -116,8 +118,22 @@ class Rewirer(Copier):
         started = map(self._started, known.pop(0), keras.tree.flatten(outputs))
         return keras.tree.pack_sequence_as(outputs, list(started))
 
+    def _check_called_once(self, operation: keras.Operation) -> None:
+        """Refuses an activation of the end that is applied elsewhere, too, where it has to stay."""
+        split = ends.activation_of(self.head) not in (None, "linear")
+        if operation is self._end or (split and operation is self.head):
+            if operation in self._ended:
+                raise ValueError(
+                    "Expected a last activation that is called at the end alone, where the error "
+                    f"is taken in front of it. Received: {parts.described(operation)}, called "
+                    "elsewhere, too. Give the end a layer of its own."
+                )
+            self._ended.append(operation)
+
     def _inlined(self, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if value is not None}
+        if _masked(args, given.get("mask")):
+            given.pop("mask", None)
         before, self._training = self._training, given.pop("training", self._training)
         if len(args) != 1 or given:
             raise ValueError(
@@ -310,6 +326,15 @@ def _freeze(layer: keras.layers.Layer) -> None:
             variable.trainable = False
     else:
         layer.trainable = False
+
+
+def _masked(args: Any, mask: Any) -> bool:
+    """Whether tensors have their masks with them, which then need not be given."""
+    tensors, masks = keras.tree.flatten(args), keras.tree.flatten(mask)
+    return len(tensors) == len(masks) and all(
+        one is None or keras_private.mask_of(tensor) is not None
+        for tensor, one in zip(tensors, masks, strict=True)
+    )
 
 
 def _takes_training(operation: keras.Operation) -> bool:

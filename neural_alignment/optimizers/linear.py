@@ -38,7 +38,9 @@ def check(optimizer: Any, variables: Sequence[Any], clips: bool = False) -> None
 
 def _is_linear(optimizer: Any) -> bool:
     known = (GradientDescent, Momentum, keras.optimizers.SGD)
-    if type(optimizer) not in known:
+    # On PyTorch Keras makes an SGD of a class of its own.
+    own = type(optimizer) in known or type(optimizer).__module__.startswith("keras.")
+    if not (own and isinstance(optimizer, known)):
         return False
     clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
     return clips == (None, None, None)

@@ -67,6 +67,20 @@ def softmax_in_a_nested_model():
     return keras.Sequential([keras.Input((6,)), K.Dense(5, activation="tanh"), inner])
 
 
+def structures_in_a_nested_model():
+    given = {"a": keras.Input((6,), name="a"), "b": keras.Input((6,), name="b")}
+    made = {"c": K.Dense(3)(given["a"]), "d": K.Dense(3)(given["b"])}
+    inputs = keras.Input((6,))
+    outputs = keras.Model(given, made)({"a": inputs, "b": inputs * 2.0})
+    return keras.Model(inputs, K.Dense(2)(outputs["c"] + outputs["d"]))
+
+
+def mask_into_a_nested_model():
+    inner = keras.Sequential([keras.Input((7, 6)), K.Dense(5), K.LSTM(4)])
+    tokens = keras.Input((7,), dtype="int32")
+    return keras.Model(tokens, K.Dense(2)(inner(K.Embedding(5, 6, mask_zero=True)(tokens))))
+
+
 MODELS = conversion.MODELS | {
     build.__name__: build
     for build in (
@@ -76,10 +90,13 @@ MODELS = conversion.MODELS | {
         model_in_a_wrapper,
         half_precision,
         softmax_in_a_nested_model,
+        structures_in_a_nested_model,
+        mask_into_a_nested_model,
     )
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
 @pytest.mark.parametrize("rule", ["direct", "frozen"])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_copy_computes_the_same(name, rule):
@@ -188,6 +205,14 @@ def test_the_error_is_taken_in_front_of_every_end(name):
     aligned = layers.align(model, "direct")
     assert type(aligned.operations[-1]).__name__ == last
     assert origins.difference(model, aligned, origins.batch(model)) == 0.0
+
+
+def test_an_activation_that_is_called_twice_is_not_taken_for_the_end():
+    for layer in (K.Softmax(name="it"), K.Dense(6, activation="softmax", name="it")):
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, layer(K.Dense(6)(layer(inputs))))
+        with pytest.raises(ValueError, match="'it', a .*called elsewhere, too"):
+            layers.align(model, "direct")
 
 
 @pytest.mark.parametrize("inputs", [np.ones((2, 3)), [np.ones((2, 3))]], ids=["tensor", "list"])
