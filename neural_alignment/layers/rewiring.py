@@ -54,6 +54,7 @@ class Rewirer(Copier):
         self._starts = ends.block_starts(model) if _is_by_blocks(rule) else {}
         self._renamed = _names_of_one_graph(model)
         self._names = {operation.name for operation, _ in _inlined(model)}
+        self._names |= {layer.name for layer in keras_private.flatten_layers(model)}
         self._names |= set(self._renamed.values())
         self._outputs = collections.defaultdict(list)
         for operation, _, outputs in keras_private.graph_nodes(model):
@@ -181,7 +182,7 @@ class Rewirer(Copier):
         if name in [point for point, _, _ in self._points]:  # of a layer that is called again
             name = _free(name, self._names)
         self._points.append((name, tensor, axis))
-        return StopError(name=f"{name}_stop")(tensor)
+        return StopError(name=_free(f"{name}_stop", self._names))(tensor)
 
     def _fed_back(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         if isinstance(self._rule, alignments.Frozen):
@@ -197,7 +198,7 @@ class Rewirer(Copier):
             self._rule,
             names,
             axes,
-            name="direct_feedback",
+            name=_free("direct_feedback", self._names),
             dtype="float64" if logits.dtype == "float64" else "float32",
         )
         return self.feedback([logits, *tensors])

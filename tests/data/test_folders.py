@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import data
+from neural_alignment.cli import prepare
 from neural_alignment.data import folders, published
 from tests.data.test_encode import stored
 
@@ -149,6 +150,15 @@ def test_a_class_that_only_validation_has(tmp_path):
     make(tmp_path / "validation", ("tiger",))
     with pytest.raises(ValueError, match="Expected the 2 classes .*validation. Received: tiger"):
         data.get("image_folder", data_dir=str(tmp_path))
+
+
+def test_one_class_is_not_prepared(tmp_path, capsys):
+    make(tmp_path / "train", ("zebra",))
+    folders_of = [f"--{name}={tmp_path / 'train'}" for name in ("train", "validation")]
+    out = tmp_path / "out"
+    assert prepare.main(["prepare", *folders_of, f"--output_dir={out}"]) == 1
+    assert "--train: Expected two classes or more" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_folders_that_are_none(tmp_path):

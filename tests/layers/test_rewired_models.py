@@ -41,6 +41,12 @@ def names_in_both():
     return keras.Model(inputs, K.Dense(2, name="a")(h))
 
 
+def names_of_ours():
+    parts = [K.Dense(5, name="a"), K.ReLU(name="a_stop"), K.Dense(4, name="direct_feedback")]
+    end = K.Dense(3, activation="softmax", name="b")
+    return keras.Sequential([keras.Input((6,)), *parts, K.ReLU(name="b_activation"), end])
+
+
 def in_a_dictionary():
     inputs = keras.Input((6,))
     return keras.Model([inputs], {"a": K.Dense(2, activation="softmax")(K.Dense(5)(inputs))})
@@ -85,6 +91,7 @@ MODELS = conversion.MODELS | {
     build.__name__: build
     for build in (
         names_in_both,
+        names_of_ours,
         in_a_dictionary,
         in_a_list,
         model_in_a_wrapper,
