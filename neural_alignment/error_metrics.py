@@ -67,7 +67,8 @@ def error_metrics(
         labels: its labels, as loss takes them.
         loss: `loss(labels, outputs)`; None is the loss that the model is compiled with.
         of: name to site, such as `named_sites` gives; None names each by its path. Points of direct
-            feedback have their own names, those of the layers behind them.
+            feedback have their own names, those of the layers behind them, numbered (`a#1`) where
+            several models in the model have one.
         sample_weight: of the batch, for the compiled loss.
 
     Returns:
@@ -94,7 +95,7 @@ def error_metrics(
         )
         exact = linear.input_gradient(x, kernel, metrics.as_float32(theirs))
         measured[names[call.site.key]] = _compared(arrived, exact)
-    return measured | _at_points(model, inputs, labels, loss, sample_weight)
+    return measured | _at_points(model, inputs, labels, loss, sample_weight, tuple(measured))
 
 
 def _compared(delivered: Tensor, backpropagated: Tensor) -> dict[str, float]:
@@ -107,16 +108,22 @@ def _compared(delivered: Tensor, backpropagated: Tensor) -> dict[str, float]:
 
 
 def _at_points(
-    model: keras.Model, inputs: Any, labels: Any, loss: metrics.Loss | None, sample_weight: Any
+    model: keras.Model,
+    inputs: Any,
+    labels: Any,
+    loss: metrics.Loss | None,
+    sample_weight: Any,
+    taken: Sequence[str],
 ) -> dict[str, dict[str, float]]:
     """The same of the points that direct feedback sends errors to, by their names."""
     inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
     with tapped(Taps()) as seen:
         model(inputs, training=False)
     # A point and the stop behind it see one tensor.
+    names = _names_of_points(seen, taken)
     behind = {
         name: place
-        for name, point in seen.points
+        for name, (_, point, _) in zip(names, seen.points, strict=True)
         for place, stopped in enumerate(seen.stops)
         if stopped is point
     }
@@ -128,11 +135,26 @@ def _at_points(
         meeting = lambda given: tapped(Taps(**{of: given}))  # noqa: E731
         return metrics.arriving_errors(model, inputs, labels, meeting, added, loss, sample_weight)
 
-    delivered = errors("at_points", [point for _, point in seen.points])
+    delivered = errors("at_points", [point for _, point, _ in seen.points])
     with backpropagation():
         exact = errors("at_stops", seen.stops)
     return {
         name: _compared(arrived, exact[behind[name]])
-        for (name, _), arrived in zip(seen.points, delivered, strict=True)
+        for name, arrived in zip(names, delivered, strict=True)
         if name in behind and arrived is not None and exact[behind[name]] is not None
     }
+
+
+def _names_of_points(seen: Taps, taken: Sequence[str]) -> list[str]:
+    """Names of points, numbered where several models inside a model have one name."""
+    owners: dict[str, list[Any]] = {name: [None] for name in taken}
+    for name, _, owner in seen.points:
+        known = owners.setdefault(name, [])
+        if not any(one is owner for one in known):
+            known.append(owner)
+    return [
+        name
+        if len(owners[name]) == 1
+        else f"{name}#{[one is owner for one in owners[name]].index(True) + 1}"
+        for name, _, owner in seen.points
+    ]

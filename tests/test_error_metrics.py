@@ -210,6 +210,24 @@ def test_at_blocks_the_error_is_the_blocks():
     assert_errors(found, [e @ feedback[f"backward_d{i}"] for i in range(3)], exact)
 
 
+def test_points_of_equal_names_in_two_models_are_all_there():
+    def tower(name):
+        parts = [keras.layers.Dense(5, "tanh", name="a"), keras.layers.Dense(4, name="b")]
+        return layers.align(keras.Sequential([keras.Input((6,)), *parts], name=name), "direct")
+
+    left, right = tower("left"), tower("right")
+    inputs = keras.Input((6,))
+    joined = keras.layers.Concatenate()([left(inputs), right(inputs)])
+    head = layers.Dense(3, alignment="feedback", name="b")
+    model = keras.Model(inputs, head(joined))
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    of = {"b": layers.sites(model)[0]}
+    measured = error_metrics.error_metrics(model, x, np.arange(8) % 3, loss, of)
+    assert set(measured) == {"b", "a#1", "a#2", "b#2", "b#3"}
+    assert len({values["error_angle"] for values in measured.values()}) == 5
+
+
 def test_a_model_of_ones_own_is_measured_and_frozen_has_no_error():
     class Net(keras.Model):
         def __init__(self):

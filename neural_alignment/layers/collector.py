@@ -175,18 +175,18 @@ class Taps:
 
     at_stops: Sequence[Tensor] | None = None
     at_points: Sequence[Tensor] | None = None
-    # What came by: the input of every stop; the name and tensor of every point.
+    # What came by: the input of every stop; the name and tensor of every point, and whose it is.
     stops: list[Tensor] = dataclasses.field(default_factory=list)
-    points: list[tuple[str, Tensor]] = dataclasses.field(default_factory=list)
+    points: list[tuple[str, Tensor, Any]] = dataclasses.field(default_factory=list)
 
     def stop(self, tensor: Tensor) -> Tensor:
         """A stop's input, with what is added to it."""
         self.stops.append(tensor)
         return tensor if self.at_stops is None else tensor + self.at_stops[len(self.stops) - 1]
 
-    def point(self, name: str, tensor: Tensor) -> Tensor:
-        """A point, with what is added to it."""
-        self.points.append((name, tensor))
+    def point(self, name: str, tensor: Tensor, owner: Any) -> Tensor:
+        """A point of a `DirectFeedback`, with what is added to it."""
+        self.points.append((name, tensor, owner))
         return tensor if self.at_points is None else tensor + self.at_points[len(self.points) - 1]
 
 

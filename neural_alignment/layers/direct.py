@@ -141,7 +141,8 @@ class DirectFeedback(keras.layers.Layer):
             return logits
         if (taps := active_taps()) is not None:
             names = self.names_of(len(points))
-            points = [taps.point(name, point) for name, point in zip(names, points, strict=True)]
+            named = zip(names, points, strict=True)
+            points = [taps.point(name, point, self) for name, point in named]
         # Nothing trains the kernels; a custom gradient on JAX must not close over what might be.
         kernels = [ops.stop_gradient(backend.read(b)) for b in self.feedback_kernels]
 
