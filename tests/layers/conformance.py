@@ -131,7 +131,7 @@ LAYERS: dict[str, LayerCase] = {
         kernel_size=3,
         strides=(2, 3),
         padding="same",
-        output_padding=(0, 2),
+        output_padding=(1, 2),
     ),
     "conv2d_transpose_dilated": _case(
         layers.Conv2DTranspose, (3, 3, 4, 2), filters=3, kernel_size=2, dilation_rate=2

@@ -236,8 +236,8 @@ def test_the_clock_and_r_on_two_replicas(mirrored):
         ).history  # fmt: skip
         logged.append(history)
     assert set(logged[0]) == {"loss", "alignment_loss", "alignment_loss/only"}
-    for key, values in logged[1].items():
-        np.testing.assert_allclose(logged[0][key], values, rtol=1e-4)
+    for key in ("alignment_loss", "alignment_loss/only"):  # Keras 3.8 logs another J on replicas
+        np.testing.assert_allclose(logged[0][key], logged[1][key], rtol=1e-4)
 
 
 def test_bad_arguments():
