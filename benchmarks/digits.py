@@ -71,8 +71,11 @@ _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
         *_ALONE,
         "--fractions=product(decay_coef=0.01,factored=false):0.6,feedback:0.2,"
         "kolen_pollack(decay_coef=0.01):0.2",
+        "--learning_rate=0.0025",
     ),
-    "digits_direct": (*_ALONE, "--projection=full"),
+    "digits_direct": (*_ALONE, "--projection=full", "--learning_rate=0.0025"),
+    "digits_moving_average": (*_ALONE, "--learning_rate=0.00125"),
+    "digits_phaseless": (*_ALONE, "--learning_rate=0.0025"),
     "digits_wm": (*_ALONE, "--train_epochs=22", "--learning_rate=0.0035", "--amp_coef=1"),
     "digits_wm_tpe": (*_ALONE, *_ALTERNATING, "--learning_rate=0.0025", "--amp_coef=0.016"),
     "digits_wm_tpe_ad": (*_ADAM, *_ALTERNATING, "--amp_coef=0.04"),
