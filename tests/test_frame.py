@@ -66,7 +66,7 @@ LIGHT = (
 # Former places of what is elsewhere now; they warn.
 MOVED = ("neural_alignment.layers.operations", "neural_alignment.training.metrics")
 # What imports another framework than the one the tests run on.
-FOREIGN = ("neural_alignment.backend.jax", "neural_alignment.backend.torch")
+FOREIGN = tuple(f"neural_alignment.backend.{name}" for name in ("jax", "torch", "torch_transposes"))
 
 ALL_FILES = sorted(
     path
