@@ -45,7 +45,9 @@ def layer_features(
     if unknown:
         raise AssemblyError(f"Expected layers of {', '.join(known)}. Received: {unknown[0]!r}")
     wanted = [name for name in known if name in layers] if layers else list(known)
-    of_layers = keras.Model(model.inputs, [known[name].output for name in wanted])
+    # Keras 3.8 warns of an array where the model has a list of one input.
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    of_layers = keras.Model(inputs, [known[name].output for name in wanted])
     found = of_layers.predict(images, batch_size=256, verbose=0)
     found = found if isinstance(found, list) else [found]
     return {
