@@ -64,9 +64,9 @@ _ALTERNATING = ("--train_epochs=32", "--drops=10")
 _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
     "digits_symmetric": _ADAM,
     "digits_activation": _ADAM,
-    "digits_kolen_pollack": (*_ALONE, "--decay_coef=1e-2"),
+    "digits_kolen_pollack": (*_ALONE, "--decay_coef=1e-2", "--learning_rate=0.0025"),
     "digits_product": (*_ALONE, "--decay_coef=2e-2", "--learning_rate=0.0025"),
-    "digits_product_orthogonal": (*_ALONE, "--decay_coef=1e-2"),
+    "digits_product_orthogonal": (*_ALONE, "--decay_coef=1e-2", "--learning_rate=0.0025"),
     "digits_mixed": (
         *_ALONE,
         "--fractions=product(decay_coef=0.01,factored=false):0.6,feedback:0.2,"

@@ -41,8 +41,8 @@ def test_numbers_are_those_of_tensorflow(case, of_tensorflow):
         expected = of_tensorflow[f"{case}|{name}"]
         scale = np.abs(expected).max() + 1e-6
         error = np.abs(value - expected).max() / scale
-        # R is a sum whose terms cancel in part: their rounding is relative to them.
-        if not error < (3e-5 if name == "R" else 1e-5):
+        # J and R are sums whose terms cancel in part: their rounding is relative to them.
+        if not error < (5e-5 if name in ("J", "R") else 1e-5):
             wrong.append((name, error))
     assert not wrong
 
