@@ -1,11 +1,12 @@
 """What a training step runs: no more convolutions and matmuls than stock layers, or the floor's."""
 
-import keras
 import pytest
 import tensorflow as tf
 
 from benchmarks import networks, operations, steps
-from neural_alignment import alignments, layers
+from neural_alignment import alignments
+from tests import counted
+from tests.counted import CONV_LAYERS, DENSE_LAYERS
 
 PROJECTING = tuple(
     name
@@ -21,20 +22,6 @@ CASES = [
     {"name": "product", "feedback": "orthogonal"},
     {"name": "product", "factored": False},
 ]
-CONV_LAYERS = 2
-DENSE_LAYERS = 1
-
-
-def _model(alignment):
-    """Two convolutions and a Dense layer: small, as XLA takes seconds to compile it."""
-    inputs = keras.Input((8, 8, 3))
-    x = inputs
-    for filters, strides in ((4, 1), (6, 2)):
-        x = layers.Conv2D(
-            filters, 3, strides=strides, padding="same", activation="relu", alignment=alignment
-        )(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(10, alignment=alignment)(x))
 
 
 def _count(model, jit, split=False):
@@ -45,7 +32,7 @@ def _count(model, jit, split=False):
 
 @pytest.fixture(scope="module")
 def stock():
-    twin = networks.stock_twin(_model(None))
+    twin = networks.stock_twin(counted.network(None))
     return {jit: _count(twin, jit) for jit in (False, True)}
 
 
@@ -60,7 +47,7 @@ def test_stock_is_counted_right(stock, jit):
 def test_a_rule_runs_its_floor(stock, config, jit):
     """Stock's operations, and those that the rule's class says R adds to each layer."""
     rule = alignments.get(config)
-    counts = _count(_model(config), jit)
+    counts = _count(counted.network(config), jit)
     assert counts.convolutions == stock[jit].convolutions + rule.extra_operations * CONV_LAYERS
     matmuls = stock[jit].matmuls + rule.extra_operations * DENSE_LAYERS
     if rule.name == "product" and not rule.factored:
@@ -74,7 +61,7 @@ def test_a_rule_runs_its_floor(stock, config, jit):
 
 @pytest.mark.parametrize("name", ["symmetric", "mirror"])
 def test_an_optimizer_for_each_loss_takes_one_forward_pass(name):
-    model = _model(name)
+    model = counted.network(name)
     assert _count(model, jit=False, split=True) == _count(model, jit=False)
 
 

@@ -6,13 +6,14 @@ import pytest
 
 from benchmarks import operations
 from neural_alignment import alignments, layers
+from tests import counted
+from tests.counted import CONV_LAYERS, DENSE_LAYERS
 
 pytestmark = [
     pytest.mark.backend,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="counts what JAX compiles"),
 ]
 
-CONV_LAYERS, DENSE_LAYERS = 2, 1
 NOISE = {"input_distribution": "normal"}
 CASES = [
     *({"name": name} for name in alignments.layer_names()),
@@ -30,14 +31,7 @@ def _counts(alignment):
 
     if jax.default_backend() != "cpu":
         pytest.skip("XLA merges products of one tensor on other devices: fewer than the rule asks")
-    inputs = keras.Input((8, 8, 3))
-    x = inputs
-    for filters, strides in ((4, 1), (6, 2)):
-        x = layers.Conv2D(
-            filters, 3, strides=strides, padding="same", activation="relu", alignment=alignment
-        )(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, layers.Dense(10, alignment=alignment)(x))
+    model = counted.network(alignment)
     return operations.count_jax(_step(model), *_arguments(model))
 
 

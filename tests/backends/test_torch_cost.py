@@ -8,13 +8,14 @@ import pytest
 
 from neural_alignment import alignments, layers
 from neural_alignment.maps import Conv, ConvTranspose, DepthwiseConv, Matmul
+from tests import counted
+from tests.counted import CONV_LAYERS, DENSE_LAYERS
 
 if keras.backend.backend() != "torch":
     pytest.skip("counts what PyTorch runs", allow_module_level=True)
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.backend
 
-CONV_LAYERS, DENSE_LAYERS = 2, 1
 CASES = [
     {"name": name, **noise}
     for name in alignments.layer_names()
@@ -55,14 +56,7 @@ class Counter(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 def _counts(alignment):
-    inputs = keras.Input((8, 8, 3))
-    x = inputs
-    for filters, strides in ((4, 1), (6, 2)):
-        x = layers.Conv2D(
-            filters, 3, strides=strides, padding="same", activation="relu", alignment=alignment
-        )(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, layers.Dense(10, alignment=alignment)(x))
+    model = counted.network(alignment)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with Counter() as counter, layers.training_step(0) as active:
         value = loss(
