@@ -83,6 +83,9 @@ _LENET5_FLAGS: dict[str, tuple[str, ...]] = {
     "digits_information_tpe": (*_ADAM, *_ALTERNATING),
 }  # fmt: skip
 
+# Of the runs that choose a rate.
+TRIAL_SEEDS = (100,)
+
 # What the table says of a preset's settings; the rest is in its file.
 _SHOWN = (
     "alignment", "fractions", "projection", "magnitude", "feedback", "tau",
@@ -101,7 +104,9 @@ def define_flags() -> None:
     flags.DEFINE_list("presets", list(PRESETS), "presets to run")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "a run for each")
     flags.DEFINE_list("trials", [], "multiples of each preset's rate of J to choose from")
-    flags.DEFINE_list("trial_seeds", ["100"], "a run for each in a trial, none of --seeds")
+    flags.DEFINE_list(
+        "trial_seeds", list(map(str, TRIAL_SEEDS)), "a run for each in a trial, none of --seeds"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +232,7 @@ def choose(
     factors: Sequence[float],
     folder: pathlib.Path,
     model: str,
-    seeds: Sequence[int] = (100,),
+    seeds: Sequence[int] = TRIAL_SEEDS,
 ) -> str:
     """The flag of J's rate with the best trial.
 
@@ -269,7 +274,7 @@ def run_all(
     outdir: str,
     model: str,
     factors: Sequence[float] = (),
-    trial_seeds: Sequence[int] = (100,),
+    trial_seeds: Sequence[int] = TRIAL_SEEDS,
 ) -> str:
     """Every preset with every seed.
 

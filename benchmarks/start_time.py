@@ -1,7 +1,7 @@
 """Times what comes before the second training step, by part, in seconds of CPU time.
 
     python benchmarks/start_time.py --model=resnet18 --rule=symmetric
-    TF_XLA_FLAGS=--tf_xla_persistent_cache_directory=/tmp/xla python benchmarks/start_time.py --jit
+    TF_XLA_FLAGS=--tf_xla_persistent_cache_directory=runs/xla python benchmarks/start_time.py --jit
 
 The second command, run twice, finds in the directory what the first run has compiled. docs/cost.md
 has the table.
