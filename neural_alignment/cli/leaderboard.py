@@ -88,7 +88,9 @@ def _show(rows: Sequence[leaderboard.Row]) -> None:
 
     console = Console()
     for task, of_it in itertools.groupby(rows, key=lambda row: row.task):
-        table = Table(*leaderboard.HEAD, title=task, title_justify="left", title_style="")
+        table = Table(title=task, title_justify="left", title_style="")
+        for column in leaderboard.HEAD:
+            table.add_column(column, overflow="fold")
         for row in of_it:
             table.add_row(*leaderboard.cells(row))
         console.print(table)

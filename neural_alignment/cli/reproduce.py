@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 import signal
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -115,14 +116,21 @@ def _main(argv: Sequence[str]) -> int:
 def _list() -> int:
     environment.require("reproduce", "rich")
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("name", "what", "published in", "needs", "runs", "each")
+    # No table: six columns would leave a terminal of 80 too few for names that are to be typed.
+    console = Console()
     for recipe in map(reproduce.get, reproduce.names()):
-        needs = f"--data_dir: {recipe.data}" if recipe.data else "nothing"
-        runs = f"{recipe.count} x {recipe.seeds} seeds" if recipe.count else "none"
-        table.add_row(recipe.name, recipe.title, recipe.source, needs, runs, recipe.cost)
-    Console().print(table)
+        needs = f"--data_dir: {recipe.data}" if recipe.data else "no files"
+        each = f"{recipe.count * recipe.seeds} runs, {recipe.count} a seed; each: "
+        about = (
+            recipe.title,
+            f"published in: {recipe.source}",
+            f"needs {needs}; {each if recipe.count else ''}{recipe.cost}",
+        )
+        console.print(recipe.name, style="bold", highlight=False, soft_wrap=True)
+        for text in about:
+            lines = textwrap.fill(text, max(40, console.width - 4))
+            console.print(textwrap.indent(lines, "    "), markup=False, soft_wrap=True)
     return DONE
 
 
@@ -216,7 +224,9 @@ def _compare(
     if not rows:
         return
     for quantity, lines in results.tables(rows):
-        table = Table(*results.HEAD, title=quantity, title_justify="left", title_style="")
+        table = Table(title=quantity, title_justify="left", title_style="")
+        for column in results.HEAD:
+            table.add_column(column, overflow="fold")
         for line in lines:
             table.add_row(*line)
         console.print(table)

@@ -174,7 +174,7 @@ def show(plan: Plan, store: Store, console: Console) -> None:
     console.print(describe(plan.space, best.settings), markup=False)
     table = Table(title="best so far")
     for column in ("trial", "score", "settings"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     seen = -math.inf
     by_number = {record.trial: record for record in records}
     for trial, score in best_so_far(records):
@@ -317,7 +317,7 @@ def _plain(axes) -> None:
 def _importance_table(choices: Sequence[Importance]) -> Table:
     table = Table(title="importance of the boolean choices (score, mean ± s.e.m.)")
     for column in ("choice", "on", "trials", "off", "trials", "on − off"):
-        table.add_column(column, justify="left" if column == "choice" else "right")
+        table.add_column(column, justify="left" if column == "choice" else "right", overflow="fold")
     for choice in choices:
         table.add_row(
             choice.name,

@@ -134,7 +134,7 @@ def final_table(
         title_justify="left",
         title_style="",
     )
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")
     table.add_column("angle W, B (degrees)", justify="right")
     table.add_column("|B| / |W|", justify="right")
     shown = [

@@ -197,8 +197,13 @@ def test_wrong_usage_is_refused_before_anything_is_written(arguments, named, tmp
     assert not pathlib.Path(tmp_path / "out").exists()
 
 
-def test_list_and_help(capfd):
+def test_list_and_help(capfd, monkeypatch):
     assert command.main(["reproduce", "--list"]) == 0
     assert "tiny" in capfd.readouterr().out
+    monkeypatch.setenv("COLUMNS", "40")
+    assert command.main(["reproduce", "--list"]) == 0
+    listed = capfd.readouterr().out
+    assert set(recipe.names()) <= set(listed.split("\n"))
+    assert "…" not in listed
     assert command.main(["reproduce", "--help"]) == 0
     assert "--scale=X" in capfd.readouterr().out
