@@ -1,7 +1,8 @@
-"""One line of what an error says, and sizes, for people."""
+"""What errors say, sizes and folders, each in a line for people."""
 
 from __future__ import annotations
 
+import os
 import re
 
 _NODE = re.compile(r"\s*\{\{[^{}]*\}\}:?\s*|\s*\[\[[^\[\]]*\]\]\s*|\s*\[Op:\w+\](?: name:.*)?")
@@ -89,3 +90,18 @@ def of_system(error: OSError) -> str:
         The path and what is wrong with it, or the message as it is.
     """
     return one_line(error) if error.strerror else str(error)
+
+
+def contents(folder: str) -> str:
+    """What a folder holds, in words.
+
+    Args:
+        folder: a path.
+
+    Returns:
+        The first names in it; or "no such folder", "a file", "an empty folder".
+    """
+    if not os.path.isdir(folder):
+        return "a file" if os.path.exists(folder) else "no such folder"
+    names = sorted(os.listdir(folder))
+    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" or "an empty folder"

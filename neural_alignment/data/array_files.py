@@ -112,7 +112,8 @@ def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
         content: its bytes.
 
     Returns:
-        x_train, x_test (uint8 [n, height, width]), y_train, y_test (uint8 [n]).
+        x_train, x_test (uint8 [n, height, width]), y_train, y_test (uint8 [n]); of other integers
+        where they are from 0 to 255.
 
     Raises:
         ValueError: it is cut short or damaged, or has other arrays.
@@ -126,14 +127,20 @@ def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
             f"{path}: Expected an .npz file with the arrays {', '.join(_NPZ)}, as Keras keeps it. "
             f"Received: {told(error)}. Fetch it again, or take it away."
         ) from error
-    for name, array in arrays.items():
-        rank = 3 if name[0] == "x" else 1
-        if array.dtype != np.uint8 or array.ndim != rank or not array.size:
-            raise ValueError(
-                f"{path}: Expected {name} of unsigned bytes with {rank} axes. Received: "
-                f"{array.dtype} {list(array.shape)}."
-            )
-    return arrays
+    return {name: _bytes(path, name, array) for name, array in arrays.items()}
+
+
+def _bytes(path: str, name: str, array: np.ndarray) -> np.ndarray:
+    # Labels are often saved as int64; whole numbers that fit are the same bytes.
+    rank = 3 if name[0] == "x" else 1
+    whole = np.issubdtype(array.dtype, np.integer) and array.ndim == rank and array.size
+    if not whole or array.min() < 0 or array.max() > 255:
+        found = f", {array.min()} to {array.max()}" if whole else ""
+        raise ValueError(
+            f"{path}: Expected {name} of unsigned bytes with {rank} axes, or whole numbers that "
+            f"are such. Received: {array.dtype} {list(array.shape)}{found}."
+        )
+    return array.astype(np.uint8, copy=False)
 
 
 def cifar_binary(path: str, content: bytes, num_classes: int) -> Split:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import numpy as np
 
 from neural_alignment.data.dataset import Dataset, check_train_arguments, finish, shard_size
 from neural_alignment.lazy import tf
+
+_log = logging.getLogger(__name__)
 
 # (images float32 [batch, height, width, channels], seeds int32 [batch, 2]) -> images
 Augment = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
@@ -143,6 +146,33 @@ class ArrayDataset(Dataset):
             return images
         # Without antialiasing a smaller image would be a sample of pixels, not their mean.
         return tf.image.resize(images, size, antialias=size[0] < images.shape[1])
+
+
+def check_apart(
+    where: str, train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Refuses validation images that are the training images; warns where some of them are.
+
+    Args:
+        where: their folder or file, for messages.
+        train: images [n, height, width, channels] and labels [n].
+        validation: the same.
+
+    Raises:
+        ValueError: both are the same images.
+    """
+    known = {hash(image.tobytes()) for image in train[0]}
+    again = sum(hash(image.tobytes()) in known for image in validation[0])
+    if again == len(validation[0]) and np.array_equal(train[0], validation[0]):
+        raise ValueError(
+            f"{where}: Expected other images for validation than for training. Received: the same "
+            f"{len(train[0])} images. Give the set's own validation or test images."
+        )
+    if again:
+        _log.warning(
+            "%s: %d of the %d validation images are training images, too.",
+            where, again, len(validation[0]),
+        )  # fmt: skip
 
 
 def _pipeline(indices: tuple[np.ndarray, ...], batch: Callable[..., tuple]) -> tf.data.Dataset:

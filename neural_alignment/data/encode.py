@@ -8,28 +8,42 @@ import numpy as np
 
 from neural_alignment.data.tfrecords import LAYOUTS
 from neural_alignment.lazy import tf
+from neural_alignment.messages import one_line
 
 FORMATS = {"original": 0, "usual": 1}  # index in `LAYOUTS`
 _QUALITY = 100  # of images that are no plain JPEGs and have to be encoded again
 _ORIENTATION = 0x0112  # EXIF's tag
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"  # how such files begin
+_JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG", b"BM"  # how such files begin
 
 
 def decode(contents: bytes) -> np.ndarray:
     """Decodes an image, upright.
 
     Args:
-        contents: JPEG, PNG, BMP or GIF.
+        contents: JPEG, PNG, BMP or GIF; of an animation the first picture, without transparency.
 
     Returns:
         uint8 [height, width, 3].
 
     Raises:
         tf.errors.InvalidArgumentError: it cannot be decoded.
+        OSError: a BMP that cannot be.
     """
+    if contents.startswith(_BMP):
+        return _bitmap(contents)
     with tf.device("CPU:0"):
         pixels = tf.io.decode_image(contents, channels=3, expand_animations=False).numpy()
     return upright(pixels, orientation(contents))
+
+
+def _bitmap(contents: bytes) -> np.ndarray:
+    # TensorFlow takes the numbers of a palette's colours for shades of grey.
+    import PIL.BmpImagePlugin
+
+    try:
+        return np.asarray(PIL.BmpImagePlugin.BmpImageFile(io.BytesIO(contents)).convert("RGB"))
+    except Exception as error:  # a damaged file may raise anything
+        raise OSError(one_line(error)) from error
 
 
 def to_jpeg(contents: bytes) -> tuple[bytes, int, int]:
@@ -43,6 +57,7 @@ def to_jpeg(contents: bytes) -> tuple[bytes, int, int]:
 
     Raises:
         tf.errors.InvalidArgumentError: it cannot be decoded.
+        OSError: a BMP that cannot be.
     """
     pixels = decode(contents)
     plain = contents.startswith(_JPEG) and orientation(contents) == 1

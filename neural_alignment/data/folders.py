@@ -14,14 +14,15 @@ import numpy as np
 from neural_alignment import extras
 from neural_alignment.data import sources
 from neural_alignment.data.array_files import Split
-from neural_alignment.data.arrays import ArrayDataset
+from neural_alignment.data.arrays import ArrayDataset, check_apart
 from neural_alignment.data.encode import decode
 from neural_alignment.data.sources import Image
 from neural_alignment.lazy import tf
-from neural_alignment.messages import one_line, size
+from neural_alignment.messages import contents, one_line, size
 
 _log = logging.getLogger(__name__)
 
+# By preference, in small or capital letters.
 TRAIN = ("train", "training")
 VALIDATION = ("validation", "val", "valid", "test", "testing")
 LIMIT = 1 << 30  # bytes of pixels; a larger set is prepared, and read as it is trained on
@@ -35,10 +36,12 @@ class Folders:
     Args:
         train: a folder of class folders.
         validation: another; None: a part of `train` is to be held out.
+        others: of class folders as well, with names that another one of these was taken for.
     """
 
     train: str
     validation: str | None
+    others: tuple[str, ...] = ()
 
 
 def load(name: str, data_dir: str | None = None, image_size: int | None = None) -> ArrayDataset:
@@ -73,8 +76,9 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     found = find(folder)
     if found is None:
         raise FileNotFoundError(
-            f"Expected class folders of images, or folders train and validation of such, in "
-            f"{folder}. Received: {_contents(folder)}. Give another folder with --data_dir."
+            f"Expected class folders of images ({' '.join(sources.ENDINGS)}), or folders train and "
+            f"validation of such, in {folder}. Received: {contents(folder)}. Give "
+            f"{_within(folder) or 'another folder'} with --data_dir."
         )
     train, validation, classes, said = read(found, image_size)
     if all(_is_grey(images) for images, _ in (train, validation)):
@@ -92,15 +96,39 @@ def find(folder: str) -> Folders | None:
 
     Returns:
         What there is, or None.
+
+    Raises:
+        ValueError: beside class folders for training there is a folder for validation without any.
     """
-    parts = []
-    for names in (TRAIN, VALIDATION):
-        places = (os.path.join(folder, name) for name in names)
-        parts.append(next((place for place in places if class_folders(place)), None))
-    train, validation = parts
-    if train is not None:
-        return Folders(train, validation)
-    return Folders(folder, None) if class_folders(folder) else None
+    train, _ = _parts(folder, TRAIN)
+    if not train:
+        return Folders(folder, None) if class_folders(folder) else None
+    validation, without = _parts(folder, VALIDATION)
+    if without and not validation:
+        raise ValueError(
+            f"{without[0]}: Expected class folders of images, as in {train[0]}. Received: "
+            f"{contents(without[0])}. Put the images into folders of their classes, or "
+            "take the folder away: then a part of the training images validates."
+        )
+    others = (*train[1:], *validation[1:])
+    return Folders(train[0], validation[0] if validation else None, others)
+
+
+def _parts(folder: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The folders of these names with class folders in them, and those without."""
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    found = sorted((n for n in there if n.lower() in names), key=lambda n: names.index(n.lower()))
+    places = [path for path in (os.path.join(folder, n) for n in found) if os.path.isdir(path)]
+    return [p for p in places if class_folders(p)], [p for p in places if not class_folders(p)]
+
+
+def _within(folder: str) -> str | None:
+    """A folder in one that holds no class folders itself, which does."""
+    there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    for place in (os.path.join(folder, name) for name in there):
+        if _parts(place, TRAIN)[0] or class_folders(place):
+            return place
+    return None
 
 
 def class_folders(folder: str) -> list[str]:
@@ -133,6 +161,11 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
         train, validation = _held_out(train)
         said += f", one in {HELD_OUT} of each class held out for validation"
     else:
+        if os.path.samefile(found.train, found.validation):
+            raise ValueError(
+                f"{found.validation}: Expected other images than those in {found.train}. Received: "
+                "the same folder."
+            )
         validation, _ = _listed(found.validation, classes)
         said += f", {len(validation)} for validation in {found.validation}"
     if len(classes) < 2:
@@ -145,6 +178,14 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
             f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "
             "validates. Received: fewer. Give folders train and validation."
         )
+    if found.others:
+        _log.warning("Left out are %s. There are %s.", ", ".join(found.others), said)
+    unseen = set(range(len(classes))) - {image.label for image in validation}
+    if unseen:
+        _log.warning(
+            "%s: no validation images of %s.",
+            found.validation or found.train, ", ".join(classes[label] for label in sorted(unseen)),
+        )  # fmt: skip
     return train, validation, classes, said
 
 
@@ -163,7 +204,9 @@ def read(found: Folders, image_size: int | None = None) -> tuple[Split, Split, l
         ValueError: see `load`.
     """
     train, validation, classes, said = listing(found)
-    return *_decoded(found, (train, validation), image_size), classes, said
+    splits = _decoded(found, (train, validation), image_size)
+    check_apart(found.validation or found.train, *splits)
+    return *splits, classes, said
 
 
 def grey(found: Folders, splits: Sequence[Split]) -> list[Split]:
@@ -268,10 +311,3 @@ def _pixels(image: Image, image_size: int | None) -> np.ndarray:
 
 def _is_grey(images: np.ndarray) -> bool:
     return all((image == image[..., :1]).all() for image in images)
-
-
-def _contents(folder: str) -> str:
-    if not os.path.isdir(folder):
-        return "a file" if os.path.exists(folder) else "no such folder"
-    names = sorted(os.listdir(folder))
-    return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" or "an empty folder"

@@ -17,7 +17,7 @@ import numpy as np
 
 from neural_alignment.data import array_files, folders, tfds
 from neural_alignment.data.array_files import Split
-from neural_alignment.data.arrays import ArrayDataset, Augment
+from neural_alignment.data.arrays import ArrayDataset, Augment, check_apart
 from neural_alignment.data.published import SETS, Published, recognise
 from neural_alignment.data.standardized import standardized
 
@@ -131,11 +131,15 @@ def find(name: str, data_dir: str | None) -> Found | None:
     known, folder = SETS[name], os.path.expanduser(data_dir)
     if os.path.isfile(folder):
         if "idx" not in known.train or not folder.endswith(".npz"):
-            raise ValueError(f"Expected a folder with {name}. Received: the file {folder}.")
+            raise ValueError(
+                f"Expected a folder with {name}. Received: the file {folder}. Give the folder it "
+                "lies in."
+            )
         return _from_npz(name, folder)
     if glob.glob(os.path.join(glob.escape(folder), name, "*", "dataset_info.json")):
         return None
     missing: list[str] = []
+    beside = ""
     for place in (os.path.normpath(os.path.join(folder, below)) for below in known.folders):
         for form, trained in known.train.items():
             files = (*trained, *known.test[form])
@@ -143,15 +147,15 @@ def find(name: str, data_dir: str | None) -> Found | None:
             if None not in paths:
                 return _from_files(name, form, place, files, paths)
             if any(paths) and not missing:
-                there = next(path for path in paths if path)
-                missing = [*(f for f, path in zip(files, paths, strict=True) if not path), there]
+                beside = next(path for path in paths if path)
+                missing = [f for f, path in zip(files, paths, strict=True) if not path]
         if "idx" in known.train and os.path.isfile(os.path.join(place, f"{name}.npz")):
             return _from_npz(name, os.path.join(place, f"{name}.npz"))
     if missing:
-        *missing, there = missing
+        states = dict.fromkeys(_state(os.path.dirname(beside), file) for file in missing)
         raise FileNotFoundError(
-            f"Expected {', '.join(missing)} beside {there}. Received: no such file. Copy what is "
-            "missing there."
+            f"Expected {', '.join(missing)} beside {beside}. Received: {', '.join(states)}. Copy "
+            "what is missing there."
         )
     found = _from_folders(name, folder)
     if found is None:
@@ -190,12 +194,22 @@ def _from_folders(name: str, folder: str) -> Found | None:
 
 
 def _path(folder: str, file: str) -> str | None:
+    return next((path for path in _paths(folder, file) if os.path.isfile(path)), None)
+
+
+def _paths(folder: str, file: str) -> list[str]:
     # As published, packed, as some archivers name it ("train-images.idx3-ubyte"), or in a folder
     # of its own name.
     dotted = file.replace("-idx", ".idx")
     names = (file, f"{file}.gz", dotted, f"{dotted}.gz", f"{file}/{file}", f"{dotted}/{dotted}")
-    paths = (os.path.join(folder, name) for name in names)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    return [os.path.join(folder, name) for name in names]
+
+
+def _state(folder: str, file: str) -> str:
+    path = next((path for path in _paths(folder, file) if os.path.lexists(path)), None)
+    if path is None:
+        return "no such file"
+    return "a link to nothing" if not os.path.exists(path) else f"{os.path.basename(path)}, no file"
 
 
 def _from_files(
@@ -216,7 +230,7 @@ def _from_files(
             batches.append((images, labels))
         count = len(known.train[form])
         splits = _joined(batches[:count]), _joined(batches[count:])
-    said = _compare(name, place, dict(zip(files, contents, strict=True)))
+    said = _compare(name, place, dict(zip(files, contents, strict=True)), splits)
     return Found(*splits, f"{len(files)} {_FORMS[form]} in {place}, {said}")
 
 
@@ -226,7 +240,7 @@ def _from_npz(name: str, path: str) -> Found:
     ordered = [arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")]
     splits = _splits(name, ordered, [path] * 4)
     contents = [array_files.to_idx(array) for array in ordered]
-    said = _compare(name, path, dict(zip(files, contents, strict=True)))
+    said = _compare(name, path, dict(zip(files, contents, strict=True)), splits)
     return Found(*splits, f"{path}, {said}")
 
 
@@ -262,14 +276,20 @@ def _joined(batches: Sequence[Split]) -> Split:
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _compare(name: str, place: str, contents: dict[str, bytes]) -> str:
-    # With the published files; those of a set that is like it would pass for it unseen.
-    owners = {file: recognise(file, content) for file, content in contents.items()}
+def _compare(name: str, place: str, contents: dict[str, bytes], splits: tuple[Split, Split]) -> str:
+    # With the published files; those of a set that is like it would pass for it unseen, and the
+    # test images under the name of the training images, too.
+    owners = {file: recognise(content) for file, content in contents.items()}
     for file, owner in owners.items():
-        if owner not in (name, None):
+        if owner is not None and owner[0] != name:
             raise ValueError(
-                f"{place}: Expected the files of {name}. Received: {file} of {owner}. Give "
-                f"--dataset={owner}, or the folder of {name}."
+                f"{place}: Expected the files of {name}. Received: {file} of {owner[0]}. Give "
+                f"--dataset={owner[0]}, or the folder of {name}."
+            )
+        if owner is not None and owner[1] != file:
+            raise ValueError(
+                f"{place}: Expected {file} of {name}. Received: {owner[1]} under that name. Give "
+                "each file the name it was published with."
             )
     others = [file for file, owner in owners.items() if owner is None]
     if others:
@@ -278,4 +298,5 @@ def _compare(name: str, place: str, contents: dict[str, bytes]) -> str:
             "taken as they are.",
             name, place, ", ".join(others),
         )  # fmt: skip
+        check_apart(place, *splits)
     return "with other checksums than the published" if others else "as published"

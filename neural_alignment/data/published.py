@@ -82,6 +82,9 @@ SETS = {
         test={"binary": ("test_batch.bin",), "pickle": ("test_batch",)},
         folders=(
             "", "cifar-10-batches-bin", "cifar-10-batches-py", "datasets/cifar-10-batches-py",
+            # Keras 3 caches them in a folder within.
+            "cifar-10-batches-py-target/cifar-10-batches-py",
+            "datasets/cifar-10-batches-py-target/cifar-10-batches-py",
             "cifar10", "cifar10/cifar-10-batches-bin", "cifar10/cifar-10-batches-py",
         ),
         md5={
@@ -109,6 +112,8 @@ SETS = {
         test={"binary": ("test.bin",), "pickle": ("test",)},
         folders=(
             "", "cifar-100-binary", "cifar-100-python", "datasets/cifar-100-python",
+            "cifar-100-python-target/cifar-100-python",
+            "datasets/cifar-100-python-target/cifar-100-python",
             "cifar100", "cifar100/cifar-100-binary", "cifar100/cifar-100-python",
         ),
         md5={
@@ -130,18 +135,18 @@ IMAGENET = {"classes": 1000, "train": 1_281_167, "validation": 50_000}
 ARCHIVES = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 
 
-def recognise(name: str, content: bytes) -> str | None:
-    """Which published set a file is of.
+def recognise(content: bytes) -> tuple[str, str] | None:
+    """Which published set a file is of, whatever it is called now.
 
     Args:
-        name: the file's name, without .gz.
         content: its bytes, unpacked.
 
     Returns:
-        The set's name, or None where the content is of none.
+        The set's name and the file's, without .gz; None where the content is of none.
     """
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return next((key for key, known in SETS.items() if known.md5.get(name) == digest), None)
+    sums = ((name, *pair) for name, known in SETS.items() for pair in known.md5.items())
+    return next(((name, file) for name, file, each in sums if each == digest), None)
 
 
 def described(name: str) -> str:

@@ -11,11 +11,12 @@ import dataclasses
 import os
 import posixpath
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from neural_alignment.data.image_labels import read_labels
 
-_ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
+ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
 _PACKED = {  # how a file begins: what it is, and what to do
     b"\x1f\x8b": ("a gzip", "Unpack it with gunzip"),
     b"BZh": ("a bzip2", "Unpack it with bunzip2"),
@@ -102,7 +103,7 @@ def images(
     _check_tree(source, tree)
     if not found:
         raise ValueError(
-            f"Expected images ({' '.join(_ENDINGS)}) in {source}. Received: {_endings(others)}."
+            f"Expected images ({' '.join(ENDINGS)}) in {source}. Received: {_endings(others)}."
         )
     owners = _owners(source, [name for name, _ in found], others, labels)
     classes = sorted(set(owners)) if classes is None else list(classes)
@@ -133,10 +134,12 @@ def _owners(
     if "" in owners:
         raise ValueError(
             f"Expected class folders (or class archives) in {source}. Received: the image "
-            f"{found[owners.index('')]} outside of any. Give a file with the classes of the "
-            "images (--validation_labels)."
+            f"{found[owners.index('')]} outside of any. Put it into the folder of its class, or "
+            "take it away; `neural-alignment prepare` takes a file with the classes of such images "
+            "(--validation_labels)."
         )
-    return owners
+    # One name has several spellings in Unicode; macOS writes another than the others.
+    return [unicodedata.normalize("NFC", owner) for owner in owners]
 
 
 def summary(names: Sequence[str]) -> str:
@@ -202,7 +205,7 @@ def _hidden(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS) and not _hidden(name)
+    return name.lower().endswith(ENDINGS) and not _hidden(name)
 
 
 def _shows_images(tree: _Tree) -> bool:
@@ -220,7 +223,7 @@ def _check_classes(source: str, found: Sequence[str], others: Sequence[str]) -> 
     if lost:
         owner, rest = min(lost), len(lost) - 1
         raise ValueError(
-            f"Expected images ({' '.join(_ENDINGS)}) in every class folder of {source}. Received: "
+            f"Expected images ({' '.join(ENDINGS)}) in every class folder of {source}. Received: "
             f"{_endings(lost[owner])} in {owner}{f', nor in {rest} more' if rest else ''}. Convert "
             "what is there to JPEG, or take the folder away."
         )
@@ -248,13 +251,21 @@ def _folder(folder: str) -> _Tree:
     """A folder's tree, as deep as classes lie."""
     with os.scandir(folder) as entries:
         return {
-            entry.name: _files(entry.path) if entry.is_dir() else _file(entry) for entry in entries
+            entry.name: _files(entry.path) if _is_folder(entry) else _file(entry)
+            for entry in entries
         }
 
 
 def _files(folder: str) -> _Tree:
     with os.scandir(folder) as entries:
-        return {entry.name: {} if entry.is_dir() else _file(entry) for entry in entries}
+        return {entry.name: {} if _is_folder(entry) else _file(entry) for entry in entries}
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _file(entry: os.DirEntry) -> _File:

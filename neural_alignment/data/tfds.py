@@ -13,7 +13,7 @@ import numpy as np
 from neural_alignment import extras
 from neural_alignment.data.arrays import ArrayDataset, Augment
 from neural_alignment.data.published import ARCHIVES, SETS, described
-from neural_alignment.messages import told
+from neural_alignment.messages import contents, told
 
 NUM_CLASSES = {name: known.num_classes for name, known in SETS.items()}
 TIMEOUT = 10.0  # seconds to wait for a set's server before saying that it is out of reach
@@ -101,9 +101,11 @@ def prepared_builder(
     where = builder.data_dir
     if not download:
         folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir is not None else ""
+        local = data_dir is not None and "://" not in data_dir
+        there = f" in {data_dir} ({contents(data_dir)})" if local else ""
         raise FileNotFoundError(
             f"Expected the data set {name!r}: {others}prepared by TensorFlow Datasets in {where}. "
-            "Received: no such data. Give the folder that holds it with --data_dir, or "
+            f"Received: no such data{there}. Give the folder that holds it with --data_dir, or "
             f"fetch it over the network with --dataset={name}{folder} --download."
         )
     _prepare(name, builder)

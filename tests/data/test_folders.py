@@ -1,9 +1,12 @@
 """Class folders of images, trained on without preparation."""
 
+import io
 import logging
 import shutil
+import unicodedata
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -215,3 +218,83 @@ def test_another_number_of_classes_is_not_a_published_set(tmp_path):
     splits(tmp_path, sides=(28, 28))
     with pytest.raises(FileNotFoundError, match="10 class folders of images, or prepared by"):
         data.get("mnist", data_dir=str(tmp_path))
+
+
+def to_bmp(mode):
+    """A grey, black and white or coloured picture, as Pillow writes it: with a palette."""
+
+    def encode(pixels):
+        held = io.BytesIO()
+        pixels = np.repeat(pixels, 3 // pixels.shape[-1], axis=-1)
+        PIL.Image.fromarray(pixels).convert(mode).save(held, "BMP")
+        return tf.constant(held.getvalue())
+
+    return encode
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "1"])
+def test_bitmaps_with_and_without_a_palette(mode, tmp_path):
+    make(tmp_path, encode=to_bmp(mode))
+    dataset = data.get("image_folder", data_dir=str(tmp_path))
+    images = [PIL.Image.fromarray(picture(label, 0)[0]).convert(mode) for label in (0, 1)]
+    found = contents(dataset.train_images, dataset.train_labels)
+    found += contents(dataset.validation_images, dataset.validation_labels)
+    for label, image in enumerate(images):
+        pixels = np.asarray(image.convert("RGB"))[..., : dataset.image_shape[-1]]
+        assert (label, pixels.tobytes()) in found
+    (tmp_path / "lion/i0.png").write_bytes((tmp_path / "lion/i0.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match="i0.png: Expected an image that can be decoded"):
+        data.get("image_folder", data_dir=str(tmp_path))
+
+
+# What lies beside the class folders of `train`: how it is made, and what is said.
+BESIDE = {
+    "flat": (lambda d: write(d / "val/i0.png"), "/val: Expected class folders.*: i0.png"),
+    "empty": (lambda d: (d / "val").mkdir(), "/val: Expected class folders.*: an empty folder"),
+    "other files": (lambda d: write(d / "Test/lion/i0.webp"), "/Test: Expected class .*: lion"),
+    "a link": (lambda d: (d / "val").symlink_to(d / "train"), "/val: Expected other.*same folder"),
+    "a copy": (lambda d: shutil.copytree(d / "train", d / "val"), "/val: Expected other .*same 20"),
+    "an image": (lambda d: write(d / "train/i0.png"), "Put it into the folder of its class"),
+    "a loop": (lambda d: (d / "train/lion/z.png").symlink_to(d / "train/lion/z.png"), "z.png: Exp"),
+}
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(0, 0)[1])
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_what_would_be_left_out_unseen(case, tmp_path):
+    make(tmp_path / "train")
+    lay, message = BESIDE[case]
+    lay(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.get("image_folder", data_dir=str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_left_out_is_named(tmp_path, caplog):
+    splits(tmp_path, ("Train", "VAL"))
+    make(tmp_path / "test", count=5)
+    shutil.rmtree(tmp_path / "VAL/zebra")
+    with caplog.at_level(logging.WARNING):
+        dataset = data.get("image_folder", data_dir=str(tmp_path))
+    assert (dataset.num_train, dataset.num_validation) == (20, 4)
+    assert f"Left out are {tmp_path}/test. There are 20 images" in caplog.text
+    assert f"{tmp_path}/VAL: no validation images of zebra" in caplog.text
+    assert f"{tmp_path}/VAL: 4 of the 4 validation images are training images" in caplog.text
+
+
+def test_a_name_in_two_spellings_of_unicode_is_one_class(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "Käfer") for form in ("NFC", "NFD"))
+    make(tmp_path / "train", (composed, "b"))
+    make(tmp_path / "val", (apart, "b"), count=4)
+    assert data.get("image_folder", data_dir=str(tmp_path)).num_classes == 2
+
+
+@pytest.mark.parametrize("below", ["set/train", "set"])
+def test_the_folder_within_is_named(below, tmp_path):
+    make(tmp_path / below)
+    with pytest.raises(FileNotFoundError, match=f"Give {tmp_path}/set with --data_dir"):
+        data.get("image_folder", data_dir=str(tmp_path))

@@ -509,3 +509,93 @@ def test_an_idx_file_follows_from_its_array(array):
 def test_nothing_is_looked_for_on_a_bucket_or_nowhere():
     assert local.find("mnist", None) is None
     assert local.find("mnist", "gs://bucket/mnist") is None
+
+
+# Files that lie under another's name: which is written where.
+EXCHANGED = {
+    "train and test exchanged": (2, 3, 0, 1),
+    "the test files twice": (2, 3, 2, 3),
+    "the training files twice": (0, 1, 0, 1),
+}
+
+
+@pytest.mark.parametrize("form", ["idx", "npz"])
+@pytest.mark.parametrize(
+    ("case", "known"),
+    # Nothing tells the splits of a set apart that is not known.
+    [(case, True) for case in EXCHANGED] + [(case, False) for case in list(EXCHANGED)[1:]],
+)
+def test_files_under_anothers_name(case, known, form, tmp_path, monkeypatch):
+    made = arrays()
+    if known:
+        sums = dict(zip(IDX, (hashlib.md5(idx_bytes(a)).hexdigest() for a in made), strict=True))
+        mnist = dataclasses.replace(published.SETS["mnist"], md5=sums)
+        monkeypatch.setitem(published.SETS, "mnist", mnist)
+    laid = [made[which] for which in EXCHANGED[case]]
+    if form == "idx":
+        write_idx(tmp_path, laid)
+    else:
+        write_npz(tmp_path / "mnist.npz", laid)
+    message = "of mnist. Received: .* under that name" if known else "the same [13]0 images"
+    with pytest.raises(ValueError, match=message):
+        data.get("mnist", data_dir=str(tmp_path))
+
+
+def test_a_batch_that_lies_twice(tmp_path, monkeypatch):
+    write_cifar("cifar10", tmp_path, "binary", cifar_arrays("cifar10"))
+    files = sorted(path.name for path in tmp_path.iterdir())
+    sums = {f: hashlib.md5((tmp_path / f).read_bytes()).hexdigest() for f in files}
+    cifar = dataclasses.replace(published.SETS["cifar10"], md5=sums)
+    monkeypatch.setitem(published.SETS, "cifar10", cifar)
+    assert data.get("cifar10", data_dir=str(tmp_path)).source.endswith("as published")
+    (tmp_path / files[1]).write_bytes((tmp_path / files[0]).read_bytes())
+    with pytest.raises(ValueError, match=f"Expected {files[1]} of cifar10. Received: {files[0]} u"):
+        data.get("cifar10", data_dir=str(tmp_path))
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path, caplog):
+    made = arrays()
+    made[2][:3] = made[0][:3]
+    write_idx(tmp_path, made)
+    with caplog.at_level(logging.WARNING):
+        data.get("mnist", data_dir=str(tmp_path))
+    assert f"{tmp_path}: 3 of the 10 validation images are training images" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
+def test_an_npz_of_other_whole_numbers(kind, tmp_path):
+    made = arrays()
+    write_npz(tmp_path / "mnist.npz", [array.astype(kind) for array in made])
+    same(data.get("mnist", data_dir=str(tmp_path)), made)
+    made[1] = made[1].astype(np.int64) - 1
+    write_npz(tmp_path / "mnist.npz", made)
+    with pytest.raises(ValueError, match=r"y_train of unsigned bytes .* int64 \[30\], -1 to 8"):
+        data.get("mnist", data_dir=str(tmp_path))
+
+
+def test_what_stands_in_the_place_of_a_file(tmp_path):
+    write_idx(tmp_path, arrays())
+    (tmp_path / IDX[0]).unlink()
+    (tmp_path / IDX[0]).symlink_to(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="Received: a link to nothing"):
+        data.get("mnist", data_dir=str(tmp_path))
+    (tmp_path / IDX[0]).unlink()
+    (tmp_path / IDX[0]).mkdir()
+    with pytest.raises(FileNotFoundError, match=f"Received: {IDX[0]}, no file"):
+        data.get("mnist", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("below", ["", "datasets"])
+def test_where_keras_3_caches_cifar(name, below, tmp_path):
+    batches = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
+    made = cifar_arrays(name)
+    write_cifar(name, tmp_path / below / f"{batches}-target" / batches, "pickle", made)
+    same(data.get(name, data_dir=str(tmp_path), augment=False), made)
+
+
+def test_the_folder_that_was_looked_in_is_told(tmp_path):
+    write_idx(tmp_path / "FashionMNIST/raw", arrays())
+    for folder, there in ((tmp_path, "FashionMNIST"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(FileNotFoundError, match=rf"no such data in {folder} \({there}\)"):
+            data.get("mnist", data_dir=str(folder))
