@@ -1,9 +1,12 @@
-"""What errors say, sizes and folders, each in a line for people."""
+"""Words for people: what errors say, hints at misspelt names, sizes and folders, each in a line."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
+from typing import Any
 
 _NODE = re.compile(r"\s*\{\{[^{}]*\}\}:?\s*|\s*\[\[[^\[\]]*\]\]\s*|\s*\[Op:\w+\](?: name:.*)?")
 # What XLA says of an operation it has no code for: the operation, and its place in the model.
@@ -60,6 +63,20 @@ def told(error: BaseException) -> str:
     """
     line, name = one_line(error), type(error).__name__
     return name if line == name else f"{name}, {line}"
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """A hint at the known name that is closest to a misspelt one.
+
+    Args:
+        name: what was given.
+        known: the names there are.
+
+    Returns:
+        As " (did you mean 'mirror'?)"; nothing where none is close.
+    """
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def size(count: float) -> str:

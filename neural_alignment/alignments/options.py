@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from neural_alignment.lazy import keras
+from neural_alignment.messages import did_you_mean
 
 Coefficient = float | Callable[[Any], Any]
 
@@ -188,12 +188,6 @@ class ProjectionOptions(Options):
                 "Expected a finite input_stddev >= 0, the noise's standard deviation. "
                 f"Received: input_stddev={self.input_stddev!r}"
             )
-
-
-def did_you_mean(name: Any, known: tuple[str, ...]) -> str:
-    """A hint at the known name that is closest to a misspelt one, or nothing."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _check_option(cls: type[Options], field: dataclasses.Field[Any], value: Any) -> None:

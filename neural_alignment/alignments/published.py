@@ -8,8 +8,8 @@ import warnings
 from typing import Any
 
 from neural_alignment.alignments.alignment import Alignment, AlignmentWarning
-from neural_alignment.alignments.options import did_you_mean
 from neural_alignment.alignments.registry import rule
+from neural_alignment.messages import did_you_mean
 
 _FOLDER = pathlib.Path(__file__).parent.parent / "presets"
 # The training script adds the bias to both paths unless a preset says otherwise.

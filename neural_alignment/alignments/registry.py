@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from neural_alignment.alignments.alignment import Alignment
-from neural_alignment.alignments.options import did_you_mean
+from neural_alignment.messages import did_you_mean
 
 _RULES: dict[str, type[Alignment]] = {}
 

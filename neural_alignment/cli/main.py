@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 
 from neural_alignment import __version__, extras
 from neural_alignment.exits import DONE, FAILED, USAGE
+from neural_alignment.messages import did_you_mean
 
 # A command, and its line in the help; the module of the same name has its `main`.
 COMMANDS = {
@@ -55,10 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     name, *rest = given
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         sys.stderr.write(
-            f"Expected a command: {', '.join(COMMANDS)}. Received: {name!r}{hint}.\n{usage()}\n"
+            f"Expected a command: {', '.join(COMMANDS)}. Received: {name!r}"
+            f"{did_you_mean(name, COMMANDS)}.\n{usage()}\n"
         )
         return USAGE
     program = f"neural-alignment {name}"

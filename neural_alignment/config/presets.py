@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
 from neural_alignment.config.options import UsageError, expand_path
+from neural_alignment.messages import did_you_mean
 from neural_alignment.runs import record
 
 PRESETS = pathlib.Path(__file__).parent.parent / "presets"
@@ -136,8 +136,7 @@ def _expand_lines(
 
 def _preset(name: str) -> pathlib.Path:
     if name not in preset_names():
-        close = difflib.get_close_matches(name.lower(), preset_names(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name.lower(), preset_names())
         raise UsageError(
             f"--preset: expected one of {', '.join(preset_names())}. Received: {name!r}{hint}"
         )

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from neural_alignment.messages import did_you_mean
+
 if TYPE_CHECKING:
     from neural_alignment.data.dataset import Dataset
 
@@ -103,7 +105,10 @@ def get(name: str, **kwargs: Any) -> Dataset:
 
 def _loader(name: str) -> Callable[..., Dataset]:
     if name not in _LOADERS:
-        raise ValueError(f"Expected a data set: {', '.join(names())}. Received: {name!r}.")
+        raise ValueError(
+            f"Expected a data set: {', '.join(names())}. "
+            f"Received: {name!r}{did_you_mean(name, names())}."
+        )
     loader = _LOADERS[name]
     if isinstance(loader, str):
         module, _, function = loader.partition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neural_alignment import alignments
+from neural_alignment.messages import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -136,9 +136,10 @@ def _arguments(builder: str) -> list[str]:
 
 def _entry(name: str) -> tuple[Builder | str, dict[str, Any]]:
     if name not in _BUILDERS:
-        close = difflib.get_close_matches(str(name), names(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"Expected a model: {', '.join(names())}. Received: {name!r}{hint}.")
+        raise ValueError(
+            f"Expected a model: {', '.join(names())}. "
+            f"Received: {name!r}{did_you_mean(name, names())}."
+        )
     return _BUILDERS[name]
 
 

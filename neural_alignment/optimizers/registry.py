@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
+
+from neural_alignment.messages import did_you_mean
 
 # A class, or the module of this package and the class in it.
 _CLASSES: dict[str, type | str] = {
@@ -63,10 +64,9 @@ def rule(name: str) -> type:
         ValueError: there is no such update rule.
     """
     if name not in _CLASSES:
-        close = difflib.get_close_matches(str(name), names(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(
-            f"Expected an optimizer's name: {', '.join(names())}. Received: {name!r}{hint}."
+            f"Expected an optimizer's name: {', '.join(names())}. "
+            f"Received: {name!r}{did_you_mean(name, names())}."
         )
     found = _CLASSES[name]
     if isinstance(found, str):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neural_alignment import alignments
+from neural_alignment.messages import did_you_mean
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 TRAINER = "neural_alignment.cli.train"
@@ -129,10 +129,9 @@ def get(name: str) -> Recipe:
         ValueError: there is no such recipe.
     """
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(
-            f"Expected one of {', '.join(names())}. Received: {name!r}{hint}. "
+            f"Expected one of {', '.join(names())}. Received: {name!r}"
+            f"{did_you_mean(name, names())}. "
             "--list says what each is."
         )
     return _load(RECIPES / f"{name}.toml")
