@@ -63,8 +63,6 @@ LIGHT = (
 )
 
 
-# Former places of what is elsewhere now; they warn.
-MOVED = ("neural_alignment.layers.operations", "neural_alignment.training.metrics")
 # What imports another framework than the one the tests run on.
 FOREIGN = tuple(f"neural_alignment.backend.{name}" for name in ("jax", "torch", "torch_transposes"))
 
@@ -130,12 +128,7 @@ def test_the_checks_see_the_package():
 def test_every_module_can_be_imported(module):
     if module in FOREIGN:
         pytest.skip("another back end's")
-    if module in MOVED:
-        with pytest.warns(DeprecationWarning, match="has moved"):
-            sys.modules.pop(module, None)
-            importlib.import_module(module)
-    else:
-        importlib.import_module(module)
+    importlib.import_module(module)
 
 
 @pytest.mark.parametrize("module", LIGHT)

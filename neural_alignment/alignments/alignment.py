@@ -13,6 +13,7 @@ from neural_alignment.alignments.facts import Facts
 from neural_alignment.alignments.initializers import FixedFraction
 from neural_alignment.alignments.options import Options, ProjectionOptions, option
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.deprecation import moved
 from neural_alignment.lazy import keras
 from neural_alignment.maps import Linear, Matmul
 
@@ -21,9 +22,18 @@ Tensor = Any
 # A kernel whose outputs are its last axis, as Dense and the convolutions have it.
 OUTPUTS_LAST = Matmul()
 
-
-def __getattr__(name: str) -> Any:
-    return former.moved(__name__, name)
+__getattr__ = moved(
+    __name__,
+    {
+        "ProjectionAlignment": "neural_alignment.alignments",
+        "draw_seed": "neural_alignment.noise",
+        "get": "neural_alignment.alignments",
+        "names": "neural_alignment.alignments",
+        "register": "neural_alignment.alignments",
+        "rule": "neural_alignment.alignments",
+        "serialize": "neural_alignment.alignments",
+    },
+)
 
 
 class AlignmentWarning(UserWarning):

@@ -1,13 +1,10 @@
 """The former place of what is in `neural_alignment.maps`."""
 
-import warnings
+from neural_alignment.deprecation import moved
 
-from neural_alignment.maps import Conv, Linear, Matmul, conv, matmul, two_kernels
+_MAPS = "neural_alignment.maps"
 
-__all__ = ["Conv", "Linear", "Matmul", "conv", "matmul", "two_kernels"]
-
-warnings.warn(
-    "neural_alignment.layers.operations has moved: import from neural_alignment.maps.",
-    DeprecationWarning,
-    stacklevel=2,
+__getattr__ = moved(
+    __name__,
+    {name: _MAPS for name in ("Conv", "Linear", "Matmul", "conv", "matmul", "two_kernels")},
 )

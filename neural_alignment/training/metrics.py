@@ -1,11 +1,23 @@
-"""Former place of `neural_alignment.metrics`; goes with the next version."""
+"""The former place of `neural_alignment.metrics`."""
 
-import warnings
+from neural_alignment.deprecation import moved
 
-from neural_alignment.metrics import *  # noqa: F403
+_METRICS = "neural_alignment.metrics"
 
-warnings.warn(
-    "neural_alignment.training.metrics has moved: import neural_alignment.metrics.",
-    DeprecationWarning,
-    stacklevel=2,
+__getattr__ = moved(
+    __name__,
+    {
+        name: _METRICS
+        for name in (
+            "angle",
+            "kernel_metrics",
+            "local_gradient_angle",
+            "mean_square",
+            "norm_ratio",
+            "path_metrics",
+            "projection_angle",
+            "squared_norm",
+            "weight_angle",
+        )
+    },
 )
