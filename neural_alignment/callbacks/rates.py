@@ -14,6 +14,7 @@ from neural_alignment.alignments import AlignmentWarning
 from neural_alignment.layers.aligned import sites
 from neural_alignment.layers.site import Site
 from neural_alignment.optimizers import linear, stability
+from neural_alignment.optimizers.clock import unscaled
 from neural_alignment.optimizers.routed import RoutedOptimizer
 
 
@@ -27,7 +28,7 @@ def check(model: keras.Model) -> None:
         ValueError: a rule wants updates that are linear in the gradients, and the optimizer's are
             not; of several optimizers, W and B of a rule that ties their gradients go to two.
     """
-    optimizer = _inner(getattr(model, "optimizer", None))
+    optimizer = unscaled(getattr(model, "optimizer", None))
     if optimizer is not None and not isinstance(optimizer, RoutedOptimizer):  # which looks itself
         for variable in model.trainable_variables:
             _check_variable(optimizer, variable)
@@ -67,12 +68,8 @@ def _doubts(model: keras.Model) -> Iterator[str]:
 
 
 def _of_backward_kernel(site: Site, optimizer: Any) -> Any:
-    optimizer = _inner(optimizer)
+    optimizer = unscaled(optimizer)
     if isinstance(optimizer, RoutedOptimizer):
         tied = site.alignment.tie_grad
         return optimizer.optimizer if tied else optimizer.alignment_optimizer
     return optimizer
-
-
-def _inner(optimizer: Any) -> Any:
-    return getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer

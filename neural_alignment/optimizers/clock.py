@@ -28,13 +28,23 @@ def updates(optimizer: Any) -> Tensor:
             f"Received: optimizer={optimizer!r}. Compile the model with one, or train in "
             "`with neural_alignment.layers.training_step(global_step):`, which gives the step."
         )
-    inner = getattr(optimizer, "inner_optimizer", None)  # LossScaleOptimizer may leave batches out
-    if inner is not None:
-        return updates(inner)
+    optimizer = unscaled(optimizer)  # what is around it may leave batches out
     parts = getattr(optimizer, "optimizers", None)  # keras.optimizers.MultiOptimizer
     if not parts:
         return optimizer.iterations
     return ops.floor_divide(optimizer.iterations, common_accumulation(parts))
+
+
+def unscaled(optimizer: Any) -> Any:
+    """The optimizer that Keras's `LossScaleOptimizer` is around; any other one as it is.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`, or what a model has in the place of one.
+
+    Returns:
+        The optimizer whose update rule it is.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def batches_per_update(optimizer: Any) -> int:
@@ -49,7 +59,7 @@ def batches_per_update(optimizer: Any) -> int:
     Raises:
         ValueError: the optimizers inside differ.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = unscaled(optimizer)
     parts = getattr(optimizer, "optimizers", None)
     if parts:
         return common_accumulation(parts)

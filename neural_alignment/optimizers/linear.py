@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from neural_alignment import ties
+from neural_alignment.optimizers.clock import unscaled
 from neural_alignment.optimizers.gd import GradientDescent
 from neural_alignment.optimizers.momentum import Momentum
 
@@ -24,7 +25,7 @@ def check(optimizer: Any, variables: Sequence[Any], clips: bool = False) -> None
     Raises:
         ValueError: a variable wants updates that are linear in the gradients, and these are not.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = unscaled(optimizer)
     wanting = [variable.path for variable in variables if ties.requires_linear(variable)]
     if wanting and (clips or not _is_linear(optimizer)):
         raise ValueError(
