@@ -112,11 +112,7 @@ def _run(wanted: Preparation) -> None:
     console = rich.console.Console()
     others = {"train": [], "validation": []}
     train, classes = prepare.images(wanted.train, left_out=others["train"].append)
-    if len(classes) < 2:
-        raise ValueError(
-            f"--train: Expected two classes or more in {wanted.train}. Received: {classes[0]} "
-            "alone. Give the folder that holds the class folders."
-        )
+    prepare.check_two_classes(classes, wanted.train)
     validation, _ = prepare.images(
         wanted.validation, classes, wanted.validation_labels, others["validation"].append
     )

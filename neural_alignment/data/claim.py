@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 
+from neural_alignment import atomic
 from neural_alignment.data.sources import Image
 from neural_alignment.lazy import tf
 from neural_alignment.lock import LockedError
@@ -151,7 +152,7 @@ def claim(output_dir: str, made: dict) -> None:
             f"which holds {', '.join((foreign or there)[:3])}."
         )
     with storage(output_dir):
-        save(path, json.dumps(made, indent=1))
+        atomic.write_text(path, json.dumps(made, indent=1))
 
 
 def check_space(
@@ -180,15 +181,3 @@ def check_space(
             f"{output_dir}: Expected {size(needed)} of free space. Received: {size(free)}, "
             f"{size(needed - free)} too little. Make room, or give another folder."
         )
-
-
-def save(path: str, text: str) -> None:
-    """Writes a text file, whole or not at all.
-
-    Args:
-        path: the file.
-        text: its content.
-    """
-    with open(f"{path}.part", "w") as file:
-        file.write(text)
-    os.replace(f"{path}.part", path)

@@ -168,11 +168,7 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
             )
         validation, _ = _listed(found.validation, classes)
         said += f", {len(validation)} for validation in {found.validation}"
-    if len(classes) < 2:
-        raise ValueError(
-            f"Expected two class folders or more in {found.train}. Received: {classes[0]} alone, "
-            "with nothing to tell it from. Give the folder that holds the classes."
-        )
+    sources.check_two_classes(classes, found.train)
     if not train or not validation:
         raise ValueError(
             f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "

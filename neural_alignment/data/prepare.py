@@ -12,9 +12,9 @@ import contextlib
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 
+from neural_alignment import atomic
 from neural_alignment.data.claim import (
     LABELS,
     MANIFEST,
@@ -24,18 +24,17 @@ from neural_alignment.data.claim import (
     check_space,
     claim,
     plan,
-    save,
     storage,
 )
 from neural_alignment.data.encode import FORMATS, example, to_jpeg
-from neural_alignment.data.sources import Image, images, summary
+from neural_alignment.data.sources import Image, check_two_classes, images, summary
 from neural_alignment.data.tfrecords import index_shard
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
 
 __all__ = [
-    "FORMATS", "LABELS", "MANIFEST", "PLAN", "UNREADABLE", "Image", "example", "images", "shutil",
-    "summary", "to_jpeg", "write",
+    "FORMATS", "LABELS", "MANIFEST", "PLAN", "UNREADABLE", "Image", "check_two_classes", "example",
+    "images", "summary", "to_jpeg", "write",
 ]  # fmt: skip
 
 
@@ -80,7 +79,9 @@ def write(
         claim(output_dir, plan(splits, classes, shards, layout))
         check_space(splits, shards, output_dir)
         with storage(output_dir):
-            save(os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes))
+            atomic.write_text(
+                os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes)
+            )
         unreadable = _Unreadable(os.path.join(output_dir, UNREADABLE), max_unreadable)
         manifest = {"num_classes": len(classes), "layout": layout, "splits": {}}
         with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -96,7 +97,7 @@ def write(
                         progress(split, len(part))
         manifest["unreadable"] = sorted(unreadable.names)
         with storage(output_dir):
-            save(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
+            atomic.write_text(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
     return manifest
 
 
@@ -145,7 +146,7 @@ class _Unreadable:
 
     def save(self) -> None:
         if self.names:
-            save(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
+            atomic.write_text(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
 
 
 def _write_shard(

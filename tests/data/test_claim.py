@@ -183,7 +183,7 @@ def test_storage_that_fails_is_told_with_its_folder(error, source, tmp_path, mon
 )
 def test_too_little_room_is_said_in_units_that_tell(free, message, source, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(claim.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=message) as caught:
         write(source, tmp_path / "out")
     assert "0.0 GB" not in str(caught.value)

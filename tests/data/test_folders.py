@@ -160,7 +160,7 @@ def test_one_class_is_not_prepared(tmp_path, capsys):
     folders_of = [f"--{name}={tmp_path / 'train'}" for name in ("train", "validation")]
     out = tmp_path / "out"
     assert prepare.main(["prepare", *folders_of, f"--output_dir={out}"]) == 1
-    assert "--train: Expected two classes or more" in capsys.readouterr().err
+    assert "Expected two class folders or more" in capsys.readouterr().err
     assert not out.exists()
 
 
