@@ -22,17 +22,11 @@ Tensor = Any
 # A kernel whose outputs are its last axis, as Dense and the convolutions have it.
 OUTPUTS_LAST = Matmul()
 
+_ELSEWHERE = ("ProjectionAlignment", "get", "names", "register", "rule", "serialize")
 __getattr__ = moved(
     __name__,
-    {
-        "ProjectionAlignment": "neural_alignment.alignments",
-        "draw_seed": "neural_alignment.noise",
-        "get": "neural_alignment.alignments",
-        "names": "neural_alignment.alignments",
-        "register": "neural_alignment.alignments",
-        "rule": "neural_alignment.alignments",
-        "serialize": "neural_alignment.alignments",
-    },
+    dict.fromkeys(_ELSEWHERE, "neural_alignment.alignments")
+    | {"draw_seed": "neural_alignment.noise"},
 )
 
 
