@@ -14,7 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from neural_alignment import atomic
+from neural_alignment.atomic import write_text
 from neural_alignment.data.claim import (
     LABELS,
     MANIFEST,
@@ -79,9 +79,7 @@ def write(
         claim(output_dir, plan(splits, classes, shards, layout))
         check_space(splits, shards, output_dir)
         with storage(output_dir):
-            atomic.write_text(
-                os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes)
-            )
+            write_text(os.path.join(output_dir, LABELS), "".join(f"{name}\n" for name in classes))
         unreadable = _Unreadable(os.path.join(output_dir, UNREADABLE), max_unreadable)
         manifest = {"num_classes": len(classes), "layout": layout, "splits": {}}
         with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -97,7 +95,7 @@ def write(
                         progress(split, len(part))
         manifest["unreadable"] = sorted(unreadable.names)
         with storage(output_dir):
-            atomic.write_text(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
+            write_text(os.path.join(output_dir, MANIFEST), json.dumps(manifest, indent=1))
     return manifest
 
 
@@ -146,7 +144,7 @@ class _Unreadable:
 
     def save(self) -> None:
         if self.names:
-            atomic.write_text(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
+            write_text(self._path, "".join(f"{each}\n" for each in sorted(self.names)))
 
 
 def _write_shard(
