@@ -20,6 +20,7 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.data import prepare
+from neural_alignment.data.folders import check_two_classes
 from neural_alignment.exits import DONE, INTERRUPTED, Interrupted
 from neural_alignment.lock import LockedError
 
@@ -112,7 +113,7 @@ def _run(wanted: Preparation) -> None:
     console = rich.console.Console()
     others = {"train": [], "validation": []}
     train, classes = prepare.images(wanted.train, left_out=others["train"].append)
-    prepare.check_two_classes(classes, wanted.train)
+    check_two_classes(classes, wanted.train)
     validation, _ = prepare.images(
         wanted.validation, classes, wanted.validation_labels, others["validation"].append
     )

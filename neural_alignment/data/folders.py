@@ -168,7 +168,7 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
             )
         validation, _ = _listed(found.validation, classes)
         said += f", {len(validation)} for validation in {found.validation}"
-    sources.check_two_classes(classes, found.train)
+    check_two_classes(classes, found.train)
     if not train or not validation:
         raise ValueError(
             f"Expected at least {HELD_OUT} images of some class in {found.train}, one of which "
@@ -183,6 +183,23 @@ def listing(found: Folders) -> tuple[list[Image], list[Image], list[str], str]:
             found.validation or found.train, ", ".join(classes[label] for label in sorted(unseen)),
         )  # fmt: skip
     return train, validation, classes, said
+
+
+def check_two_classes(classes: Sequence[str], source: str) -> None:
+    """Refuses a set of one class.
+
+    Args:
+        classes: the class names.
+        source: what they were found in.
+
+    Raises:
+        ValueError: there is one alone.
+    """
+    if len(classes) < 2:
+        raise ValueError(
+            f"Expected two class folders or more in {source}. Received: {classes[0]} alone, "
+            "with nothing to tell it from. Give the folder that holds the classes."
+        )
 
 
 def read(found: Folders, image_size: int | None = None) -> tuple[Split, Split, list[str], str]:

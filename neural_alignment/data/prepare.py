@@ -27,14 +27,14 @@ from neural_alignment.data.claim import (
     storage,
 )
 from neural_alignment.data.encode import FORMATS, example, to_jpeg
-from neural_alignment.data.sources import Image, check_two_classes, images, summary
+from neural_alignment.data.sources import Image, images, summary
 from neural_alignment.data.tfrecords import index_shard
 from neural_alignment.lazy import tf
 from neural_alignment.messages import one_line
 
 __all__ = [
-    "FORMATS", "LABELS", "MANIFEST", "PLAN", "UNREADABLE", "Image", "check_two_classes", "example",
-    "images", "summary", "to_jpeg", "write",
+    "FORMATS", "LABELS", "MANIFEST", "PLAN", "UNREADABLE", "Image", "example", "images",
+    "summary", "to_jpeg", "write",
 ]  # fmt: skip
 
 

@@ -123,23 +123,6 @@ def images(
     ], classes
 
 
-def check_two_classes(classes: Sequence[str], source: str) -> None:
-    """Refuses a set of one class.
-
-    Args:
-        classes: the class names.
-        source: what they were found in.
-
-    Raises:
-        ValueError: there is one alone.
-    """
-    if len(classes) < 2:
-        raise ValueError(
-            f"Expected two class folders or more in {source}. Received: {classes[0]} alone, "
-            "with nothing to tell it from. Give the folder that holds the classes."
-        )
-
-
 def _owners(
     source: str, found: Sequence[str], others: Sequence[str], labels: str | None
 ) -> list[str]:
