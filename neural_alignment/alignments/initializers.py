@@ -35,7 +35,7 @@ class Masked:
 
     Args:
         initializer: of Keras, by name, or a function of shape and dtype.
-        mask: another one, that gives ones and zeros.
+        mask: gives ones and zeros; of density 1 it is not made.
     """
 
     def __init__(self, initializer: Any, mask: FixedFraction) -> None:
@@ -43,4 +43,4 @@ class Masked:
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         values = keras.initializers.get(self._initializer)(shape, dtype=dtype)
-        return values * self._mask(shape, dtype)
+        return values if self._mask.density == 1.0 else values * self._mask(shape, dtype)

@@ -13,7 +13,7 @@ from neural_alignment.alignments.alignment import (
     Variable,
 )
 from neural_alignment.alignments.facts import Examples
-from neural_alignment.alignments.initializers import FixedFraction
+from neural_alignment.alignments.initializers import FixedFraction, Masked
 from neural_alignment.alignments.options import Coefficient, inherited, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
@@ -145,7 +145,11 @@ class Product(LayerwiseAlignment):
             return keras.initializers.Identity()
         if self.feedback == "orthogonal":
             return _Orthogonal()
-        return _SparseNormal(self.density)
+        # Of variance 1 / (density N) an element that is not fixed at zero.
+        normal = keras.initializers.VarianceScaling(
+            1.0 / self.density, mode="fan_in", distribution="untruncated_normal"
+        )
+        return Masked(normal, FixedFraction(self.density))
 
     def backward_kernel(
         self,
@@ -265,17 +269,3 @@ class _Orthogonal:
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         return keras.ops.cast(self._initializer(shape), dtype or "float32")
-
-
-class _SparseNormal:
-    """Normal of variance 1/rows an element, a fixed fraction of them zero."""
-
-    def __init__(self, density: float) -> None:
-        self._density = density
-        self._normal = keras.initializers.RandomNormal(stddev=1.0)
-        self._mask = FixedFraction(density)
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        stddev = 1.0 / math.sqrt(shape[0] * self._density)
-        values = stddev * self._normal(shape, dtype=dtype or "float32")
-        return values if self._density == 1.0 else values * self._mask(shape, dtype)

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from neural_alignment import alignments, backend
-from neural_alignment.alignments.initializers import FixedFraction
+from neural_alignment.alignments.initializers import FixedFraction, Masked
 from neural_alignment.layers.collector import active_taps, is_backpropagation
 
 Tensor = Any
@@ -127,10 +127,13 @@ class DirectFeedback(keras.layers.Layer):
                 f"Expected a known number of classes and of {wanted} at every point. "
                 f"Received: logits {logits}, point {name!r} {shape}"
             )
+        scaled = keras.initializers.VarianceScaling(  # Glorot's, times the rule's scale
+            rule.initial_scale**2, mode="fan_avg", distribution="uniform"
+        )
         return self.add_weight(
             name=f"backward_{name}",
             shape=(logits[-1], features),
-            initializer=_Feedback(rule.initial_scale, rule.density),
+            initializer=Masked(scaled, FixedFraction(rule.density)),
             trainable=False,
             autocast=False,
         )
@@ -182,16 +185,3 @@ class DirectFeedback(keras.layers.Layer):
             "points": self.points,
             "channel_axes": self.channel_axes,
         }
-
-
-class _Feedback:
-    """Glorot-uniform times a scale, a fixed fraction of it kept."""
-
-    def __init__(self, scale: float, density: float) -> None:
-        self._scale, self._density = scale, density
-        self._glorot = keras.initializers.GlorotUniform()
-        self._mask = FixedFraction(density)
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        values = self._scale * self._glorot(shape, dtype=dtype)
-        return values if self._density == 1.0 else values * self._mask(shape, dtype)
