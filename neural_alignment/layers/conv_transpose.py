@@ -12,7 +12,7 @@ class _AlignedConvTranspose(Aligned):
     def map_of(self, site: str) -> ConvTranspose:
         del site
         return ConvTranspose(
-            self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate
+            self.strides, self.padding, self.data_format, self.dilation_rate, self.output_padding
         )
 
 

@@ -11,16 +11,26 @@ from neural_alignment.lazy import keras
 from neural_alignment.maps.linear import Linear, Shape, Tensor
 
 
-def _is_channels_last(data_format: str | None) -> bool:
-    return (data_format or keras.config.image_data_format()) == "channels_last"
+@dataclasses.dataclass(frozen=True)
+class _Convolution(Linear):
+    """What slides a window over 1 to 3 spatial axes."""
 
+    strides: int | Sequence[int] = 1
+    padding: str = "valid"
+    data_format: str | None = None
+    dilation_rate: int | Sequence[int] = 1
 
-def _channel_axis(data_format: str | None) -> int:
-    return -1 if _is_channels_last(data_format) else 1
+    @property
+    def units_axis(self) -> int:
+        return -1 if self._is_channels_last else 1
+
+    @property
+    def _is_channels_last(self) -> bool:
+        return (self.data_format or keras.config.image_data_format()) == "channels_last"
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv(Linear):
+class Conv(_Convolution):
     """A convolution over 1 to 3 spatial axes, K `[*window, in / groups, filters]`.
 
     Args:
@@ -29,11 +39,6 @@ class Conv(Linear):
         data_format: "channels_last" or "channels_first"; None is Keras's default.
         dilation_rate: one number, or one for each spatial axis.
     """
-
-    strides: int | Sequence[int] = 1
-    padding: str = "valid"
-    data_format: str | None = None
-    dilation_rate: int | Sequence[int] = 1
 
     def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         padding = self.padding
@@ -48,10 +53,6 @@ class Conv(Linear):
             dilation_rate=self.dilation_rate,
         )
 
-    @property
-    def units_axis(self) -> int:
-        return _channel_axis(self.data_format)
-
     def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int | None:
         axis = self.units_axis
         return axis if inputs.shape[axis] == kernel_shape[-2] else None
@@ -60,12 +61,12 @@ class Conv(Linear):
         dilation = self.dilation_rate
         dilation = dilation if isinstance(dilation, int) else dilation[0]
         left = [dilation * (kernel.shape[0] - 1), 0]
-        first = not _is_channels_last(self.data_format)
-        return keras.ops.pad(inputs, [[0, 0], [0, 0], left] if first else [[0, 0], left, [0, 0]])
+        last = self._is_channels_last
+        return keras.ops.pad(inputs, [[0, 0], left, [0, 0]] if last else [[0, 0], [0, 0], left])
 
 
 @dataclasses.dataclass(frozen=True)
-class DepthwiseConv(Linear):
+class DepthwiseConv(_Convolution):
     """A convolution of every channel with windows of its own, K `[*window, in, multiplier]`.
 
     It is the grouped convolution with a group for every input channel, and turned with its outputs
@@ -78,11 +79,6 @@ class DepthwiseConv(Linear):
         dilation_rate: one number, or one for each spatial axis.
     """
 
-    strides: int | Sequence[int] = 1
-    padding: str = "valid"
-    data_format: str | None = None
-    dilation_rate: int | Sequence[int] = 1
-
     def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return keras.ops.depthwise_conv(
             inputs,
@@ -92,10 +88,6 @@ class DepthwiseConv(Linear):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-
-    @property
-    def units_axis(self) -> int:
-        return _channel_axis(self.data_format)
 
     def outputs_last(self, kernel: Tensor) -> Tensor:
         return keras.ops.reshape(kernel, self.outputs_last_shape(tuple(kernel.shape)))
@@ -109,22 +101,18 @@ class DepthwiseConv(Linear):
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvTranspose(Linear):
+class ConvTranspose(_Convolution):
     """A transposed convolution over 1 to 3 spatial axes, K `[*window, filters, in]`.
 
     Args:
         strides: one number, or one for each spatial axis.
         padding: "valid" or "same".
-        output_padding: None, one number, or one for each spatial axis.
         data_format: "channels_last" or "channels_first"; None is Keras's default.
         dilation_rate: one number, or one for each spatial axis.
+        output_padding: None, one number, or one for each spatial axis.
     """
 
-    strides: int | Sequence[int] = 1
-    padding: str = "valid"
     output_padding: int | Sequence[int] | None = None
-    data_format: str | None = None
-    dilation_rate: int | Sequence[int] = 1
 
     def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return keras.ops.conv_transpose(
@@ -136,10 +124,6 @@ class ConvTranspose(Linear):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-
-    @property
-    def units_axis(self) -> int:
-        return _channel_axis(self.data_format)
 
     def outputs_last(self, kernel: Tensor) -> Tensor:
         return keras.ops.swapaxes(kernel, -1, -2)
