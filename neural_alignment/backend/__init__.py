@@ -12,9 +12,10 @@
     momentum_step        the fused update
     LayerLosses          where a layer keeps its losses
     provide_step         the number of updates, for layers in `fit`
-    replica, replicas    which one this is, and of how many; replica_number, while tracing
+    replica              which one this is; replica_number, while tracing
 
-The module is that of `keras.backend.backend()`, imported when a name is first used.
+The module is that of `keras.backend.backend()`, imported when a name is first used. What two of
+them do alike is in `common`.
 """
 
 from __future__ import annotations

@@ -10,21 +10,16 @@ import jax.numpy as jnp
 import keras
 
 from neural_alignment.backend import philox
+from neural_alignment.backend.common import (  # noqa: F401  (what others do alike)
+    LayerLosses,
+    after,
+    read,
+    replica,
+    replica_number,
+)
 from neural_alignment.backend.contract import BilinearMap, Tie
 
 Tensor = Any
-
-
-def read(variable: Any) -> Tensor:
-    """A variable's value, that of the stateless call where there is one.
-
-    Args:
-        variable: a `keras.Variable` or an array.
-
-    Returns:
-        An array.
-    """
-    return keras.ops.convert_to_tensor(variable)
 
 
 def input_gradient(linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
@@ -99,20 +94,6 @@ def two_kernels(
 
     apply.defvjp(forward, backward)
     return apply(*(jnp.asarray(t) for t in (inputs, forward_kernel, backward_kernel)))
-
-
-def after(inputs: Tensor, reads: Sequence[Tensor]) -> Tensor:
-    """The inputs as they are: arrays do not change under a reader.
-
-    Args:
-        inputs: x.
-        reads: values of the variables.
-
-    Returns:
-        x.
-    """
-    del reads
-    return inputs
 
 
 def records_gradients() -> bool:
@@ -204,25 +185,6 @@ def momentum_step(
     variable.assign(
         read(variable) - rate * (gradient + momentum * velocity if nesterov else velocity)
     )
-
-
-def replica() -> int:
-    """Number of this replica: one program runs on all devices."""
-    return 0
-
-
-def replica_number() -> int:
-    """The same."""
-    return 0
-
-
-def replicas() -> int:
-    """How many replicas train in step: one program."""
-    return 1
-
-
-class LayerLosses:
-    """Where a layer keeps its losses: as Keras has it."""
 
 
 def provide_step(

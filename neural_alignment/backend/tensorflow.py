@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from neural_alignment.backend.common import provide_step  # noqa: F401  (as PyTorch does)
 from neural_alignment.backend.contract import BilinearMap, Tie
 
 Tensor = tf.Tensor
@@ -258,11 +259,6 @@ def replica_number() -> int:
     return 0 if number is None else int(number)
 
 
-def replicas() -> int:
-    """How many replicas train in step."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
 class LayerLosses:
     """Lists of a layer's losses, one a replica.
 
@@ -289,27 +285,3 @@ class LayerLosses:
     def _of_this_replica(self, name: str, make: Callable[[], Any]) -> Any:
         key = name, replica_number()
         return self.__dict__.setdefault("_by_replica", {}).setdefault(key, make())
-
-
-def provide_step(
-    model: keras.Model, layers: Sequence[Any], updates: Callable[[Any], Any]
-) -> Callable[[], None]:
-    """Gives layers the number of updates that the model's optimizer has made.
-
-    Args:
-        model: compiled.
-        layers: with `set_step_source`.
-        updates: from an optimizer to that number.
-
-    Returns:
-        Takes it away again.
-    """
-    for layer in layers:
-        # Read when the layer is called: a number read now would stay as it is.
-        layer.set_step_source(lambda: read(updates(model.optimizer)))
-
-    def undo() -> None:
-        for layer in layers:
-            layer.set_step_source(None)
-
-    return undo

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import torch
 
 from neural_alignment.backend import philox, torch_transposes
+from neural_alignment.backend.common import (  # noqa: F401  (what others do alike)
+    LayerLosses,
+    after,
+    provide_step,
+    read,
+    replica,
+    replica_number,
+)
 from neural_alignment.backend.contract import BilinearMap, Tie
 from neural_alignment.backend.torch_transposes import INPUT, KERNEL
 
 Tensor = torch.Tensor
-
-
-def read(variable: Any) -> Tensor:
-    """A variable's value.
-
-    Args:
-        variable: a `keras.Variable` or a tensor.
-
-    Returns:
-        A tensor.
-    """
-    return keras.ops.convert_to_tensor(variable)
 
 
 def input_gradient(linear: BilinearMap, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
@@ -104,20 +99,6 @@ def two_kernels(
     """
     tensors = (read(t) for t in (inputs, forward_kernel, backward_kernel))
     return _TwoKernels.apply(*tensors, linear, tie_grad)
-
-
-def after(inputs: Tensor, reads: Sequence[Tensor]) -> Tensor:
-    """The inputs as they are: operations run in the order in which they are called.
-
-    Args:
-        inputs: x.
-        reads: values of the variables.
-
-    Returns:
-        x.
-    """
-    del reads
-    return inputs
 
 
 def records_gradients() -> bool:
@@ -218,46 +199,3 @@ def momentum_step(
         velocity.mul_(momentum).add_(gradient)
         step = torch.add(gradient, velocity, alpha=momentum) if nesterov else velocity
         weight.sub_(rate * step)
-
-
-def replica() -> int:
-    """Number of this replica."""
-    return 0
-
-
-def replica_number() -> int:
-    """The same."""
-    return 0
-
-
-def replicas() -> int:
-    """How many replicas train in step."""
-    return 1
-
-
-class LayerLosses:
-    """Where a layer keeps its losses: as Keras has it."""
-
-
-def provide_step(
-    model: keras.Model, layers: Sequence[Any], updates: Callable[[Any], Any]
-) -> Callable[[], None]:
-    """Gives layers the number of updates that the model's optimizer has made.
-
-    Args:
-        model: compiled.
-        layers: with `set_step_source`.
-        updates: from an optimizer to that number.
-
-    Returns:
-        Takes it away again.
-    """
-    for layer in layers:
-        # Read when the layer is called: a number read now would stay as it is.
-        layer.set_step_source(lambda: read(updates(model.optimizer)))
-
-    def undo() -> None:
-        for layer in layers:
-            layer.set_step_source(None)
-
-    return undo
