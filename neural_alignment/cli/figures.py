@@ -25,7 +25,7 @@ from neural_alignment.config.options import (
 from neural_alignment.exits import DONE, FAILED
 from neural_alignment.figures.assembly import AssemblyError
 from neural_alignment.figures.material import Choices, NotDrawn
-from neural_alignment.figures.reader import RunReadError
+from neural_alignment.figures.reader import RunReadError, has_checkpoints
 from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 from neural_alignment.runs.folders import is_run
 
@@ -143,8 +143,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
             raise UsageError(f"RUN: {error}") from error
         if label:
             labels[paths[-1]] = label
-    kept = (next(Path(path).rglob("step-*.json"), None) for path in paths)
-    if "scatter" in drawing.figures or (not drawing.figures and any(kept)):
+    if "scatter" in drawing.figures or (not drawing.figures and any(map(has_checkpoints, paths))):
         # TensorFlow reads the checkpoints; without it there are the other figures.
         spared = () if drawing.figures else environment.UnusableError
         with contextlib.suppress(spared):

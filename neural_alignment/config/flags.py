@@ -228,6 +228,22 @@ def flag_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@functools.cache
+def rule_defaults(rule: str) -> dict[str, str]:
+    """The options of a rule at their defaults.
+
+    Args:
+        rule: its name.
+
+    Returns:
+        Flag to text; nothing of backpropagation, or of a rule that `--import` registers.
+    """
+    if rule not in alignments.names():
+        return {}
+    options = Rule(name=rule, options={}, schedules={}).options_in_force()
+    return {name: flag_text(value) for name, value in options.items()}
+
+
 def run_folder(workdir: str | None, dataset: str, model: str, rule: str, seed: int) -> pathlib.Path:
     """Where a run is kept.
 

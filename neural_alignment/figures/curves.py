@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def over_epochs(
     found: dict[float, list[float]] = {}
     for rows in tables:
         for row in rows:
-            found.setdefault(row["epoch"], []).append(row[measure] * factor)
+            found.setdefault(row["epoch"], []).append(row.get(measure, math.nan) * factor)
     summaries = {epoch: summarise(found[epoch]) for epoch in sorted(found)}
     return {epoch: one for epoch, one in summaries.items() if one.count}
 
@@ -111,7 +112,7 @@ def line(
     """
     options = look or style.series(index, len(points))
     xs, means = list(points), [one.mean for one in points.values()]
-    panel.plot(xs, means, label=label, **options)
+    panel.plot(xs, means, label=label and style.in_legend(label), **options)
     if any(one.count > 1 for one in points.values()):
         low = [one.mean - one.spread for one in points.values()]
         high = [one.mean + one.spread for one in points.values()]

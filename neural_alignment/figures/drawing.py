@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _drawn(
 
     drawn: dict[str, Drawn] = {}
     not_drawn: dict[str, str] = {}
-    notes = list(found.notes)
+    of_figures: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         material = Material(found.runs, found.searches, choices or Choices())
         with style.context():
@@ -104,7 +108,9 @@ def _drawn(
                 if asked:
                     raise NotDrawn(f"{name}: {error}") from error
                 not_drawn[name] = str(error)
-        notes += [note for note in material.notes if note not in notes]
+        for note in material.notes:
+            of_figures.setdefault(note, []).append(name)
+    notes = [*found.notes, *(f"{', '.join(names)}: {note}" for note, names in of_figures.items())]
     return drawn, notes, not_drawn
 
 
@@ -129,7 +135,11 @@ def write(drawn: Drawn, path: pathlib.Path, formats: Sequence[str]) -> list[path
     files = [path.with_name(f"{path.name}.{ending}") for ending in formats]
     with style.context():
         for file, ending in zip(files, formats, strict=True):
-            _save(drawn.figure, file, format=ending, metadata=unsaid[ending])
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                _save(drawn.figure, file, format=ending, metadata=unsaid[ending])
+            if any("missing from font" in str(each.message) for each in told):
+                _log.warning("%s: Matplotlib's font lacks letters of its names.", file)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(drawn.table[0]), lineterminator="\n")
     writer.writeheader()

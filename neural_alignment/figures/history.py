@@ -60,26 +60,44 @@ def plot_history(
         size = (_WIDTH * len(shown), _HEIGHT)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        layers = list(dict.fromkeys(layer for measure in shown for layer in by_measure[measure]))
         for panel, measure in zip(axes, shown, strict=True):
-            _draw(panel, measure, by_measure[measure], getattr(history, "epoch", None))
-        axes[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+            _draw(panel, measure, by_measure[measure], layers, getattr(history, "epoch", None))
+        _key(axes, layers)
         if path is not None:
             figure.savefig(path)
     return figure
+
+
+def _key(axes: Sequence[Axes], layers: Sequence[str]) -> None:
+    """A legend beside the panels, of every layer that any of them shows."""
+    handles: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    named = [layer for layer in layers if style.in_legend(layer) in handles]
+    axes[-1].legend(
+        [handles[style.in_legend(layer)] for layer in named],
+        [style.plain(layer) for layer in named],
+        fontsize="small",
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
 
 
 def _draw(
     panel: Axes,
     measure: str,
     by_layer: Mapping[str, Sequence[float]],
+    layers: Sequence[str],
     epochs: Sequence[int] | None,
 ) -> None:
-    for depth, (layer, values) in enumerate(by_layer.items()):
+    for layer, values in by_layer.items():
         # Keras counts epochs from 0; a value belongs to the end of its epoch. A layer that was not
         # measured in every epoch has its last ones.
         ends = [epoch + 1 for epoch in epochs or range(len(values))][-len(values) :]
-        look = style.of_depth(depth, len(by_layer), len(ends))
-        panel.plot(ends, values, label=layer, **look)
+        look = style.of_depth(layers.index(layer), len(layers), len(ends))
+        panel.plot(ends, values, label=style.in_legend(layer), **look)
     style.whole_epochs(panel)
     panel.set_ylabel(style.MEASURES.get(measure, measure.replace("_", " ")))
     if measure.endswith("_angle"):

@@ -47,7 +47,7 @@ def draw(material: Material) -> Drawn:
             found.append((folder, LABELS[plan.objective], scores))
         else:
             material.notes.append(
-                f"importance: {folder} is left out, without a trial with a score and a choice"
+                f"{folder} is left out, without a trial with a score and a choice"
             )
     if not found:
         raise NotDrawn(
@@ -61,7 +61,7 @@ def draw(material: Material) -> Drawn:
         table += _draw(panel, scores, folder.name)
         panel.set_xlabel(f"{label}, mean ± s.e.m.")
         if len(found) > 1:
-            panel.set_title(style.shorten(folder.name))
+            panel.set_title(style.over_panel(folder.name))
     return Drawn(figure, table)
 
 
@@ -73,7 +73,7 @@ def _draw(panel: Axes, scores: Sequence[OptionScores], search: str) -> list[Row]
         for option, (mean, sem, trials) in choice.options.items():
             error = 0.0 if math.isnan(sem) else sem
             panel.errorbar([mean], [place], xerr=[error], **look)
-            names.append(f"{choice.name} = {option}")
+            names.append(style.plain(f"{choice.name} = {option}"))
             table.append(
                 {"search": search, "choice": choice.name, "option": option, "mean": mean}
                 | {"sem": sem, "trials": trials}

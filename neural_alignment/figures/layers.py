@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ _HAS_KERNELS = (
 _REMEDIES = {
     "weight_angle": _HAS_KERNELS,
     "norm_ratio": _HAS_KERNELS,
-    "error_angle": "Train with --path_metrics.",
+    "error_angle": "Train with --path_metrics; under frozen no error arrives.",
 }
 _WORDS = {
     "weight_angle": "W and B in layers.csv",
@@ -122,7 +123,8 @@ def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:
         spread = [0.0 if math.isnan(row["sd"]) else row["sd"] for row in rows]
         means = [row["mean"] for row in rows]
         look = style.series(index)
-        panel.errorbar(range(len(rows)), means, yerr=spread, label=group.label, **look)
+        look["label"] = style.in_legend(group.label)
+        panel.errorbar(range(len(rows)), means, yerr=spread, **look)
     return rows
 
 
@@ -131,9 +133,23 @@ def _groups(material: Material, measure: str, other: str | None = None) -> list[
     material.leave_out_backprop()
     asked = [measure, *([other] if other else [])]
     runs = material.having(
-        lambda run: any(map(run.measures, asked)), _WORDS[measure], _REMEDIES[measure]
+        lambda run: any(map(run.measures, asked)),
+        "angles in layers.csv" if other else _WORDS[measure],
+        _REMEDIES[measure],
     )
-    return grouped(runs)
+    return [_of_one_network(material, group) for group in grouped(runs)]
+
+
+def _of_one_network(material: Material, group: Group) -> Group:
+    """A group's runs whose layers have the names of the first one's; the others are noted."""
+    alike = [run for run in group.runs if set(run.layers) == set(group.layers)]
+    for run in group.runs:
+        if run not in alike:
+            material.notes.append(
+                f"{run.folder} is left out: its layers {', '.join(run.layers)} are called "
+                f"otherwise than those of {group.runs[0].folder}"
+            )
+    return dataclasses.replace(group, runs=alike)
 
 
 def _against_epochs(material: Material, measure: str) -> Drawn:
@@ -151,7 +167,7 @@ def _against_epochs(material: Material, measure: str) -> Drawn:
                 | one.row()
                 for epoch, one in points.items()
             ]
-        panel.set_title(style.shorten(group.label))
+        panel.set_title(style.over_panel(group.label))
         style.whole_epochs(panel)
         panel.tick_params(labelbottom=True)
         if measure == "norm_ratio":
@@ -170,7 +186,9 @@ def _rows(runs: Sequence[Run], layer: str) -> list[Sequence[Row]]:
 
 def _in_degrees(axes: Sequence[Axes], table: Sequence[Row]) -> None:
     """One scale of degrees on all panels, which nothing lies outside of."""
-    most = max(row["mean"] for row in table if row["runs"])
+    spread = [0.0 if math.isnan(row["sd"]) else row["sd"] for row in table]
+    tops = [row["mean"] + sd for row, sd in zip(table, spread, strict=True) if row["runs"]]
+    most = min(180.0, max(tops))
     end, step = next(pair for pair in ((95, 30), (125, 30), (185, 45)) if most < pair[0])
     for panel in axes:
         panel.set_ylim(0.0, end)

@@ -7,13 +7,15 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from neural_alignment.config.flags import flag_text, sections
+from neural_alignment.config.flags import flag_text, rule_defaults, sections
 from neural_alignment.config.groups import rule_options
+from neural_alignment.messages import one_line
 from neural_alignment.runs import record
 from neural_alignment.runs.folders import is_run, is_search
 
@@ -61,8 +63,13 @@ class Run:
 
     @property
     def settings(self) -> frozenset[tuple[str, str]]:
-        """All that its training depended on, but for the seed."""
-        return frozenset((n, text) for n, text in self.flags.items() if n not in _BOOKKEEPING)
+        """All that its training depended on, but for the seed.
+
+        An option of its rule that its flags do not say is at its default: an earlier version wrote
+        them, which had no such option.
+        """
+        flags = rule_defaults(self.rule) | dict(self.flags)
+        return frozenset((n, text) for n, text in flags.items() if n not in _BOOKKEEPING)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -77,8 +84,18 @@ class Run:
         return min(trained, self.number("max_epochs", trained))
 
     def number(self, flag: str, default: float) -> float:
-        """A flag's value as a number."""
-        return float(self.flags.get(flag, default))
+        """A flag's value as a number.
+
+        Raises:
+            RunReadError: it is none.
+        """
+        try:
+            return float(self.flags.get(flag, default))
+        except ValueError as error:
+            raise RunReadError(
+                f"Expected a number as --{flag} in {self.folder / 'flags.cfg'}. Received: "
+                f"{self.flags[flag]!r}"
+            ) from error
 
     def measures(self, name: str) -> bool:
         """Whether its layers have a measure that is a number anywhere."""
@@ -154,7 +171,7 @@ def read(
     known: dict[tuple[frozenset[tuple[str, str]], str], pathlib.Path] = {}
     for place, path in places.items():
         run = dataclasses.replace(read_run(path), label=called[place])
-        if not run.metrics:
+        if not run.metrics or not run.metrics[-1]["epoch"] > 0.0:
             notes.append(f"{path} is left out: it has no whole epoch in metrics.csv yet")
             continue
         other = known.setdefault((run.settings, run.seed), path)
@@ -165,6 +182,16 @@ def read(
         done, meant = run.metrics[-1]["epoch"], run.epochs_meant
         if done + 1.0 <= meant:
             notes.append(f"{path} is drawn as it is, after {done:g} of {meant:g} epochs")
+        lost = [
+            row["epoch"]
+            for row in run.metrics
+            if row["epoch"] > 0.0 and not math.isfinite(row["loss"] + row["val_top1"])
+        ]
+        if lost:
+            notes.append(
+                f"{path} has numbers that are not finite from epoch {lost[0]:g} on: they are in no "
+                "line and no mean"
+            )
     return Found(tuple(runs), tuple(searches.values()), tuple(notes))
 
 
@@ -176,10 +203,10 @@ def _within(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path
         return [folder], []
     if is_search(folder):
         return [], [folder]
-    searches = sorted(path.parent for path in folder.rglob("search.json"))
+    searches = sorted(path.parent for path in files(folder, "search.json"))
     runs = [
         path.parent
-        for path in sorted(folder.rglob("flags.cfg"))
+        for path in sorted(files(folder, "flags.cfg"))
         if is_run(path.parent) and not any(s in path.parents for s in searches)
     ]
     if not runs and not searches:
@@ -188,6 +215,33 @@ def _within(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path
             f"that holds some. Received: {folder}, which holds none"
         )
     return runs, searches
+
+
+def files(folder: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    """The files of a name in a folder and in those below it, links to folders included.
+
+    Args:
+        folder: where to look.
+        name: of the files.
+
+    Yields:
+        Their paths.
+    """
+    seen = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back
+            below.clear()
+            continue
+        seen.add(real)
+        if name in names:
+            yield pathlib.Path(place, name)
+
+
+def has_checkpoints(folder: str) -> bool:
+    """Whether a folder holds a run with a checkpoint."""
+    runs = (path.parent for path in files(pathlib.Path(folder), "flags.cfg"))
+    return any(_CHECKPOINT.fullmatch(p.name) for run in runs for p in run.glob("checkpoints/*"))
 
 
 def read_run(folder: pathlib.Path) -> Run:
@@ -206,7 +260,9 @@ def read_run(folder: pathlib.Path) -> Run:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RunReadError(f"Expected the run's flags in {path}. Received: {error}") from error
+        raise RunReadError(
+            f"Expected the run's flags in {path}. Received: {one_line(error)}"
+        ) from error
     lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     flags = record.named(record.complete(lines))
     defaults = {n: text for n, text in _defaults().items() if n != "train_epochs"}
@@ -245,7 +301,7 @@ def _table(
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RunReadError(
             f"Expected a table of a run with the columns {', '.join(needed)} in {path}. "
-            f"Received: {error}"
+            f"Received: {one_line(error)}. Put it back as it was, or leave that run out"
         ) from error
 
 
@@ -273,7 +329,7 @@ def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
         for own, by_flags in zip(given, told, strict=True)
     ]
     return [
-        Group(str(label), sorted(members, key=lambda run: int(run.seed)))
+        Group(str(label), sorted(members, key=lambda run: run.number("seed", 0)))
         for label, members in zip(named, found.values(), strict=True)
     ]
 

@@ -49,7 +49,7 @@ def draw(material: Material) -> Drawn:
     runs = material.having(_has_kernels, "checkpoints with W and B", _REMEDY)
     groups = grouped(runs)
     if len(groups) > _MOST_GROUPS:
-        material.notes.append(f"scatter: the first {_MOST_GROUPS} of {len(groups)} groups")
+        material.notes.append(f"the first {_MOST_GROUPS} of {len(groups)} groups")
         groups = groups[:_MOST_GROUPS]
     shown = [
         (group, layer)
@@ -73,7 +73,7 @@ def draw(material: Material) -> Drawn:
             look = {"s": 3, "color": style.COLOURS[0], "alpha": 0.35, "linewidths": 0}
             panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
             panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
-        row[0].set_ylabel(f"{style.shorten(group.label, 30)}\n{style.shorten(layer, 30)}\nB")
+        row[0].set_ylabel(f"{style.over_panel(group.label, 30)}\n{style.over_panel(layer, 30)}\nB")
         _same_limits(row)
     for panel in grid[-1]:
         panel.set_xlabel("W")

@@ -158,7 +158,7 @@ def legend_above(figure: Figure, title: str | None = None) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     characters = int(13 * figure.get_figwidth())
-    names = [shorten(name, characters - 8) for name in found]
+    names = [plain(shorten(name, characters - 8)) for name in found]
     columns = max(1, characters // (max(map(len, names)) + 8))
     figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(len(names) / columns))
     figure.legend(
@@ -181,20 +181,20 @@ def depth_key(figure: Figure, axes: Sequence[Axes], layers: Sequence[str]) -> No
         axes: the panels that it is for.
         layers: their names, from input to output.
     """
-    count = len(layers)
+    count, named = len(layers), [plain(layer) for layer in layers]
     if count <= MOST_IN_LEGEND:
         handles = [Line2D([], [], **of_depth(index, count)) for index in range(count)]
         if len(axes) == len(figure.axes):
-            figure.legend(handles, layers, loc="outside right upper", title="layer")
+            figure.legend(handles, named, loc="outside right upper", title="layer")
         else:
-            axes[0].legend(handles, layers, fontsize=7)
+            axes[0].legend(handles, named, fontsize=7)
         return
     colours = matplotlib.colors.ListedColormap(depth_colours(count))
     norm = matplotlib.colors.BoundaryNorm([index - 0.5 for index in range(count + 1)], count)
     shown = sorted({round(step * (count - 1) / 8) for step in range(9)})
     mappable = matplotlib.cm.ScalarMappable(norm, colours)
     bar = figure.colorbar(mappable, ax=list(axes), ticks=shown, aspect=30)
-    bar.ax.set_yticklabels([layers[index] for index in shown])
+    bar.ax.set_yticklabels([named[index] for index in shown])
     bar.ax.invert_yaxis()
     bar.set_label("layer, from the input")
 
@@ -211,12 +211,27 @@ def named_ticks(axis: Axes, names: Sequence[str]) -> None:
     crowded = sum(len(names[place]) for place in places) > 28
     axis.set_xticks(
         places,
-        [names[place] for place in places],
+        [plain(names[place]) for place in places],
         rotation=40 if crowded else 0,
         ha="right" if crowded else "center",
         rotation_mode="anchor" if crowded else None,
     )
     axis.set_xlim(-0.4, len(names) - 0.6)
+
+
+def in_legend(label: str) -> str:
+    """A label as it is given to Matplotlib, which leaves those out that begin with "_"."""
+    return f" {label}" if label.startswith("_") else label
+
+
+def plain(text: str) -> str:
+    """A text of the user's as Matplotlib draws it: between two dollars is no formula."""
+    return text.replace("$", r"\$")
+
+
+def over_panel(text: str, most: int = 36) -> str:
+    """A text of the user's that fits over a panel."""
+    return plain(shorten(text, most))
 
 
 def shorten(text: str, most: int = 36) -> str:

@@ -141,7 +141,7 @@ def draw_architectures(material: Material) -> Drawn:
     table: list[Row] = []
     for index, (group, points) in enumerate(found):
         shift = 0.5 * ((index + 0.5) / len(found) - 0.5)
-        look = {**style.series(index), "linestyle": "none", "label": group.label}
+        look = {**style.series(index), "linestyle": "none", "label": style.in_legend(group.label)}
         panel.errorbar(
             [names.index(x) + shift for x in points],
             [one.mean for one in points.values()],
@@ -192,7 +192,7 @@ def _lines(
             list(points),
             [one.mean for one in points.values()],
             yerr=[one.error if error == "sem" else one.spread for one in points.values()],
-            label=group.label,
+            label=style.in_legend(group.label),
             **style.series(index),
         )
         table += [{"group": group.label, column: x, **one.row()} for x, one in points.items()]
@@ -205,7 +205,8 @@ def _across(panel: Axes, runs: Sequence[Run], column: str) -> list[Row]:
     for index, group in enumerate(grouped(runs)):
         one = summarise(map(top1, group.runs))
         dots = (0, (1, 1 + index))
-        panel.axhline(one.mean, color="#000000", linestyle=dots, label=group.label)
+        label = style.in_legend(group.label)
+        panel.axhline(one.mean, color="#000000", linestyle=dots, label=label)
         low, high = one.mean - one.spread, one.mean + one.spread
         panel.axhspan(low, high, color=style.GREY, alpha=0.2, linewidth=0)
         table.append({"group": group.label, column: "", **one.row()})

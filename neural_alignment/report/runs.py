@@ -10,8 +10,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from neural_alignment import alignments
-from neural_alignment.config.flags import Rule, flag_text, sections
+from neural_alignment.config.flags import flag_text, rule_defaults, sections
 from neural_alignment.config.groups import rule_options
 from neural_alignment.figures.reader import Run
 from neural_alignment.runs import record
@@ -74,7 +73,7 @@ class Shown:
     def takes(self, name: str) -> bool:
         """Whether a flag says anything to this run: an option of another rule does not."""
         is_option = name in rule_options()
-        return not is_option or name in _rule_defaults(self.run.rule)
+        return not is_option or name in rule_defaults(self.run.rule)
 
     def flag(self, name: str) -> str:
         """What a flag is in this run, its default where it is not apart from it."""
@@ -109,14 +108,14 @@ def defaults(runs: Sequence[Shown]) -> dict[str, str]:
     of_flags = _flag_defaults()
     found = {}
     for name in [*(n for n in of_flags if n in wanted), *sorted(wanted - of_flags.keys())]:
-        options = {_rule_defaults(each.run.rule).get(name) for each in runs} - {None}
+        options = {rule_defaults(each.run.rule).get(name) for each in runs} - {None}
         text = of_flags.get(name)
         found[name] = text if text is not None else options.pop() if len(options) == 1 else "-"
     return found
 
 
 def _settings(run: Run) -> dict[str, str]:
-    of_rule = _rule_defaults(run.rule)
+    of_rule = rule_defaults(run.rule)
     return {
         name: text
         for name, text in run.flags.items()
@@ -133,13 +132,6 @@ def _filled(run: Run) -> frozenset[str]:
 def _flag_defaults() -> dict[str, str | None]:
     settings = itertools.chain.from_iterable(section for _, section in sections())
     return {s.flag: None if s.default is None else flag_text(s.default) or "-" for s in settings}
-
-
-def _rule_defaults(rule: str) -> dict[str, str]:
-    if rule not in alignments.names():  # backpropagation, or one that `--import` registers
-        return {}
-    options = Rule(name=rule, options={}, schedules={}).options_in_force()
-    return {name: flag_text(value) for name, value in options.items()}
 
 
 def _names(folders: Sequence[pathlib.Path]) -> list[str]:

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 
 from neural_alignment.cli import figures as command
 from neural_alignment.figures import draw, style
+from neural_alignment.figures.drawing import write
 from neural_alignment.figures.layers import draw_angles
 from neural_alignment.figures.material import Material, NotDrawn
 from neural_alignment.figures.reader import grouped, read
@@ -299,3 +302,54 @@ def test_no_figure_of_tables_imports_tensorflow(runs, tmp_path):
 def test_every_kind_says_what_it_needs():
     for name, kind in KINDS.items():
         assert kind.about and kind.source and (kind.needs or kind.of == NOTHING), name
+
+
+# Names that Matplotlib would read as something else: a formula, "not in the legend".
+NAMES = ("_mine", "a$x^b$", "$", "__", r"\$", "<b>&", "Ångström", "{x}", "%s", "日本")
+
+
+def test_names_of_any_kind(tmp_path, caplog):
+    runs = {make_run(tmp_path / str(i), seed=7, layers=NAMES, density=0.1 + i / 100): name
+            for i, name in enumerate(NAMES)}  # fmt: skip
+    found = read(runs, runs).runs
+    with style.context(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        curves, angles = KINDS["curves"].draw(Material(found)), draw_angles(Material(found[:1]))
+        for drawn in (curves, angles):
+            write(drawn, tmp_path / "figure", ["png"])
+    assert "figure.png: Matplotlib's font lacks letters" in caplog.text
+    assert {row["group"] for row in curves.table} == set(NAMES)
+    for drawn in (curves, angles):
+        (legend,) = drawn.figure.legends
+        shown = [text.get_text().strip() for text in legend.get_texts()]
+        assert shown == [style.plain(name) for name in NAMES]
+
+
+def test_seeds_whose_layers_are_called_otherwise(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1, layers=("net/0", "net/1", "net/2"))
+    written = draw([tmp_path], tmp_path / "out", ["angles", "depth"], ["svg"])
+    (note,) = written.notes
+    assert note.startswith(f"angles, depth: {tmp_path}/b is left out: its layers net/0, net/1")
+    assert {row["layer"] for row in read_table(tmp_path / "out/angles.csv")} == set(LAYERS)
+
+
+def test_a_band_lies_in_the_panel(tmp_path):
+    make_run(tmp_path / "a", path_metrics=True)
+    other = make_run(tmp_path / "b", seed=1, path_metrics=True)
+    text = (other / "layers.csv").read_text().replace(",70.0", ",110.0")
+    (other / "layers.csv").write_text(text)
+    with style.context():
+        drawn = KINDS["error_angles"].draw(Material(read([tmp_path]).runs))
+    first = drawn.table[0]
+    assert (first["mean"], first["sd"]) == pytest.approx((90.0, np.std([70, 110], ddof=1)))
+    assert drawn.figure.axes[0].get_ylim()[1] > first["mean"] + first["sd"]
+
+
+def test_a_table_without_a_measure(tmp_path):
+    run = make_run(tmp_path / "run")
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    text = "".join(",".join(row[:4] + row[5:]) + "\n" for row in rows)  # without val_loss
+    (run / "metrics.csv").write_text(text)
+    draw([run], tmp_path / "out", ["curves"], ["svg"])
+    assert {r["measure"] for r in read_table(tmp_path / "out/curves.csv")} == {"val_top1", "loss"}

@@ -57,3 +57,12 @@ def test_nothing_to_draw(logs):
 def test_an_unknown_measure():
     with pytest.raises(ValueError, match="weight_angle, norm_ratio. Received: 'angle'"):
         plot_history(HISTORY, measures=["angle"])
+
+
+def test_a_layer_that_one_measure_alone_has_is_in_the_key():
+    logs = {"weight_angle/_a": [80.0, 70.0], "weight_angle/b$": [60.0, 50.0], "error_norm/c": [1.0]}
+    figure = plot_history(logs)
+    (legend,) = (panel.get_legend() for panel in figure.axes if panel.get_legend())
+    assert [text.get_text() for text in legend.get_texts()] == ["_a", r"b\$", "c"]
+    colours = {line.get_color() for panel in figure.axes for line in panel.get_lines()}
+    assert len(colours) == 3

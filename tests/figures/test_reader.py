@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from neural_alignment.figures.reader import RunReadError, grouped, labels, read, read_run
+from neural_alignment.figures.reader import (
+    RunReadError,
+    grouped,
+    has_checkpoints,
+    labels,
+    read,
+    read_run,
+)
 from neural_alignment.figures.summary import summarise
 from tests.figures.made_runs import LAYERS, make_run
 
@@ -115,3 +122,57 @@ def test_mean_and_spread():
     alone, none = summarise([4.0]), summarise([])
     assert (alone.mean, alone.spread, alone.error) == (4.0, 0.0, 0.0) and math.isnan(alone.sd)
     assert math.isnan(none.mean) and none.count == 0
+
+
+def test_an_option_of_a_later_version_does_not_part_seeds(tmp_path):
+    make_run(tmp_path / "before", seed=0)
+    make_run(tmp_path / "after", seed=1, forward_density=1.0)
+    make_run(tmp_path / "other", seed=0, forward_density=0.5)
+    first, other = grouped(read([tmp_path / n for n in ("before", "after", "other")]).runs)
+    assert [run.folder.name for run in first.runs] == ["before", "after"]
+    assert "forward_density=0.5" in other.label
+
+
+def test_links_to_runs_are_followed(tmp_path):
+    make_run(tmp_path / "far/a", steps=(42,))
+    make_run(tmp_path / "here/b", seed=1)
+    (tmp_path / "here/a").symlink_to(tmp_path / "far/a")
+    (tmp_path / "here/round").symlink_to(tmp_path / "here")
+    assert [run.folder.name for run in read([tmp_path / "here"]).runs] == ["a", "b"]
+    assert has_checkpoints(tmp_path / "here") and not has_checkpoints(tmp_path / "here/b")
+
+
+def lines(folder, change):
+    """A run whose metrics.csv is changed: its rows without the head."""
+    path = make_run(folder) / "metrics.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *change(rows)]) + "\n")
+    return folder
+
+
+# A killed or diverged run: its rows, and what is noted of it.
+ENDS = {
+    "before its first epoch": (lambda rows: ["0,0,nan,nan,2.3,0.1,0.5"], "no whole epoch"),
+    "in the second epoch": (lambda rows: rows[:1], "drawn as it is, after 1 of 3 epochs"),
+    "with a loss that is none": (lambda rows: [*rows[:2], "3,126,nan,nan,nan,0.1,0.5"],
+                                 "not finite from epoch 3 on"),
+    "with an infinite loss": (lambda rows: [rows[0], "2,84,inf,0,0,0.1,0.5", rows[2]],
+                              "not finite from epoch 2 on"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_how_a_run_ended_is_said(case, tmp_path):
+    change, note = ENDS[case]
+    (told,) = read([lines(tmp_path / "a", change)]).notes
+    assert str(tmp_path / "a") in told and note in told
+    # What was measured before the first epoch has no training loss.
+    found = read([lines(tmp_path / "b", lambda rows: ["0,0,nan,nan,2.3,0.1,0.5", *rows])])
+    assert not found.notes
+
+
+@pytest.mark.parametrize(("flag", "value"), [("seed", "x"), ("train_epochs", "many")])
+def test_a_number_that_is_none_is_named(flag, value, tmp_path):
+    run = make_run(tmp_path / "a", **{flag: value})
+    with pytest.raises(RunReadError, match=rf"--{flag} in {run}/flags.cfg. Received: '{value}'"):
+        grouped(read([run]).runs)
