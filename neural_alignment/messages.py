@@ -14,6 +14,7 @@ _UNCOMPILABLE = re.compile(
     r"unsupported operations when trying to compile graph .*?: (\w+) .*?\{\{node ([^{}]*)\}\}",
     re.DOTALL,
 )
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception)\b|error: ")
 _UNITS = ("kB", "MB", "GB", "TB")
 _NOISE = re.compile(
     r"^(<stack traces unavailable>|Graph execution error|Detected at node"
@@ -63,6 +64,25 @@ def told(error: BaseException) -> str:
     """
     line, name = one_line(error), type(error).__name__
     return name if line == name else f"{name}, {line}"
+
+
+def last_line(text: str) -> str:
+    """The last line of an output that says anything; "" where none does."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def last_words(text: str) -> str:
+    """The line of a job's output that says best why it ended: the last error's, or the last.
+
+    Args:
+        text: what it printed.
+
+    Returns:
+        As "ValueError: ...", "error: ...".
+    """
+    errors = [line.strip() for line in text.splitlines() if _ERROR.match(line.strip())]
+    return errors[-1] if errors else last_line(text) or "it printed nothing"
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from neural_alignment import extras
-from neural_alignment.messages import one_line
+from neural_alignment.messages import last_line, one_line
 
 # What TensorFlow and its libraries say of themselves when they start: notes and warnings.
 _NOTE = re.compile(
@@ -108,12 +108,6 @@ def import_or_exit() -> None:
         import_tensorflow()
     except UnusableError as error:
         sys.exit(str(error))
-
-
-def last_line(text: str) -> str:
-    """The last line that says anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 def import_tensorflow(whole: bool = False) -> None:

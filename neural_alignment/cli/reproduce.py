@@ -27,14 +27,12 @@ from neural_alignment.reproduce import results
 from neural_alignment.reproduce.jobs import Job, folder_of, jobs
 from neural_alignment.reproduce.runner import Runner, log_of
 from neural_alignment.runs.directory import RunDirectoryError
-from neural_alignment.search import devices
+from neural_alignment.search import devices, forkserver
 from neural_alignment.search.forkserver import ForkServer
 from neural_alignment.search.processes import Launcher, ScriptLauncher
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_PRELOADED = ("neural_alignment.cli.preload",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,9 +199,9 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     slots = devices.assign(given.devices, (), given.parallel)
     launcher: Launcher = ScriptLauncher()
-    if not devices.has_gpu() or set(given.devices) == {"cpu"}:
+    if not devices.uses_gpu(given.devices):
         threads: Mapping[str, str] = devices.thread_share(given.parallel)
-        launcher = ForkServer(_PRELOADED, threads, folder / "preload.log")
+        launcher = ForkServer(forkserver.TRAINING, threads, folder / "preload.log")
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

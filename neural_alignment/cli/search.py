@@ -18,7 +18,7 @@ from neural_alignment.exits import DONE, Interrupted
 from neural_alignment.lock import FileLock, LockedError
 from neural_alignment.runs import folders
 from neural_alignment.runs.folders import FolderError
-from neural_alignment.search import devices
+from neural_alignment.search import devices, forkserver
 from neural_alignment.search import flags as search_flags
 from neural_alignment.search import plan as plans
 from neural_alignment.search.flags import Search
@@ -28,7 +28,6 @@ from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher, ScriptLauncher
 from neural_alignment.search.store import Store, StoreError
 
-_PRELOADED = ("neural_alignment.cli.preload",)
 _PROGRAM = Program(
     usage="usage: neural-alignment search --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
     "       neural-alignment search report DIR",
@@ -156,10 +155,10 @@ def _launcher(search: Search, store: Store, variables: Mapping[str, str]) -> Lau
     if preload is None:
         # A fork cannot use CUDA that its parent has begun to use; where there is a GPU or a TPU, a
         # trial takes so long that seconds do not matter.
-        uses_gpu = devices.has_gpu() and set(search.devices) != {"cpu"}
+        uses_gpu = devices.uses_gpu(search.devices)
         preload = not (uses_gpu or search.tpu_names or search.train_script)
     if preload:
-        return ForkServer(_PRELOADED, variables, store.directory / "preload.log")
+        return ForkServer(forkserver.TRAINING, variables, store.directory / "preload.log")
     if search.train_script is None:
         environment.check_import()
     return ScriptLauncher()

@@ -10,9 +10,9 @@ from typing import Any
 
 from neural_alignment import alignments
 from neural_alignment.messages import did_you_mean
+from neural_alignment.search.processes import TRAINER
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
-TRAINER = "neural_alignment.cli.train"
 FlagValue = str | int | float | bool
 
 

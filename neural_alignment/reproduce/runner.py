@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted
+from neural_alignment.messages import last_words
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
 from neural_alignment.search.processes import Launcher, Process
-from neural_alignment.search.trial import GRACE_SECONDS
-from neural_alignment.training.signals import STOP_SIGNALS
+from neural_alignment.training.signals import handled
 
 _POLL_SECONDS = 0.2
 
@@ -66,23 +65,18 @@ class Runner:
             RefusedError: a job's flags or data are refused; those under way are stopped likewise.
         """
         waiting, failed = list(jobs), []
-        before = {
-            number: signal.signal(number, self._on_signal)
-            for number in STOP_SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        try:
-            while self._signal is None and (waiting or self._running):
-                while self._free and waiting:
-                    self._start(waiting.pop(0))
-                time.sleep(_POLL_SECONDS)
-                for ended in [each for each in self._running if each[1].poll() is not None]:
-                    failed += self._end(*ended)
-        finally:
-            self._stop()
-            self._launcher.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handled(lambda number: self._on_signal):
+            try:
+                while self._signal is None and (waiting or self._running):
+                    while self._free and waiting:
+                        self._start(waiting.pop(0))
+                    time.sleep(_POLL_SECONDS)
+                    for ended in [each for each in self._running if each[1].poll() is not None]:
+                        failed += self._end(*ended)
+            finally:
+                processes.stop([process for _, process, _, _ in self._running])
+                self._running.clear()
+                self._launcher.close()
         if self._signal is not None:
             raise Interrupted(self._signal)
         return failed
@@ -100,7 +94,7 @@ class Runner:
         self._running.remove((job, process, device, began))
         self._free.append(device)
         if process.poll() == USAGE:
-            raise RefusedError(job, _last_words(log_of(job)))
+            raise RefusedError(job, _said(log_of(job)))
         if process.poll() != DONE:
             state = "interrupted" if process.poll() == INTERRUPTED else "failed"
             self._say(f"{job.name}: {state}, see {log_of(job)}")
@@ -110,17 +104,6 @@ class Runner:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signal = number
-
-    def _stop(self) -> None:
-        for _, process, _, _ in self._running:
-            processes.end_group(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for _, process, _, _ in self._running:
-            while process.poll() is None:
-                if time.monotonic() > deadline:
-                    processes.end_group(process.pid)
-                process.wait(0.1)
-        self._running.clear()
 
 
 def log_of(job: Job) -> pathlib.Path:
@@ -135,9 +118,7 @@ def log_of(job: Job) -> pathlib.Path:
     return job.workdir.with_name(f"{job.workdir.name}.log")
 
 
-def _last_words(log: pathlib.Path) -> str:
-    """The line of a log that says why its job ended."""
+def _said(log: pathlib.Path) -> str:
+    """Why a job ended, as its log has it."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
-    return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ").rstrip(".")
+    return last_words(text).removeprefix("error: ").rstrip(".")

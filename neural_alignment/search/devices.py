@@ -57,6 +57,15 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() and not hidden
 
 
+def uses_gpu(names: Sequence[str]) -> bool:
+    """Whether processes on these devices find a GPU.
+
+    Args:
+        names: as `assign` takes them.
+    """
+    return has_gpu() and set(names) != {"cpu"}
+
+
 def thread_share(parallel: int) -> Mapping[str, str]:
     """Environment variables that give each of `parallel` trials its share of the cores.
 

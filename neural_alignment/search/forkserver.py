@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from neural_alignment.messages import last_line
 from neural_alignment.search.processes import (
     Process,
     end_group,
@@ -35,6 +36,9 @@ from neural_alignment.search.processes import (
     has_ended,
     interpreter,
 )
+
+# What it imports where it is to fork training jobs.
+TRAINING = ("neural_alignment.cli.preload",)
 
 
 class ForkServer:
@@ -111,8 +115,8 @@ class ForkServer:
     def _lost(self) -> NoReturn:
         code = self._server.wait()
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        said = f": {lines[-1].rstrip('.')}" if lines else ""
+        line = last_line(text)
+        said = f": {line.rstrip('.')}" if line else ""
         raise RuntimeError(
             f"The process that trials are forked from ended with exit code {code}{said}. What it "
             f"printed is in {self._log}. Mend that and start the same search again"

@@ -12,6 +12,10 @@ from typing import Protocol
 
 import neural_alignment
 
+# The module that trains, as `neural-alignment train` does.
+TRAINER = "neural_alignment.cli.train"
+# Who is told to stop gets this long to save its state.
+GRACE_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.01
 # Loaded before any fork: nothing may be imported between fork and exec.
@@ -118,6 +122,23 @@ def end_group(pid: int, number: int = signal.SIGKILL) -> None:
     except (ProcessLookupError, PermissionError):
         # Nobody is left in it, or (macOS) only zombies are.
         return
+
+
+def stop(processes: Sequence[Process]) -> None:
+    """Tells processes to save their state and end; ends those that have not after a while.
+
+    Args:
+        processes: under way, or ended.
+    """
+    for process in processes:
+        if process.poll() is None:
+            end_group(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                end_group(process.pid)
+            process.wait(0.1)
 
 
 def identity(pid: int) -> str | None:

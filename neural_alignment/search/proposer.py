@@ -16,8 +16,6 @@ from hyperopt import base
 from neural_alignment.search.space import FlagValue, Parameter, Space
 from neural_alignment.search.store import Record
 
-ALGORITHMS = ("tpe", "random")
-
 
 class Proposer:
     """Proposes settings for a trial from the trials that have ended.
@@ -40,7 +38,9 @@ class Proposer:
             "random": hyperopt.rand.suggest,
         }
         if algorithm not in suggest:
-            raise ValueError(f"Expected an algorithm out of {ALGORITHMS}. Received {algorithm!r}.")
+            raise ValueError(
+                f"Expected an algorithm out of {tuple(suggest)}. Received {algorithm!r}."
+            )
         self.space = space
         self._suggest = suggest[algorithm]
         self._seed = seed

@@ -1,20 +1,19 @@
 """Runs a search on this machine: several trials at a time, each in a process on its own device."""
 
-import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from neural_alignment.exits import Interrupted
 from neural_alignment.search import plan as plans
+from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
 from neural_alignment.search.plan import Plan
 from neural_alignment.search.processes import Launcher
 from neural_alignment.search.proposer import Proposer
 from neural_alignment.search.store import Store
-from neural_alignment.search.trial import GRACE_SECONDS, RunningTrial
-from neural_alignment.training.signals import STOP_SIGNALS
+from neural_alignment.search.trial import RunningTrial
+from neural_alignment.training.signals import handled
 
 _POLL_SECONDS = 0.05
 
@@ -61,18 +60,13 @@ class Runner:
             Interrupted: SIGINT, SIGTERM or SIGHUP came.
             StoreError: the store could not be read or written.
         """
-        previous = {
-            number: signal.signal(number, self._on_signal)
-            for number in STOP_SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        try:
-            self._loop(trials)
-        finally:
-            self._stop_running()
-            self._launcher.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with handled(lambda number: self._on_signal):
+            try:
+                self._loop(trials)
+            finally:
+                processes.stop([trial.process for trial in self._running])
+                self._running.clear()
+                self._launcher.close()
         if self._signal is not None:
             raise Interrupted(self._signal)
 
@@ -113,11 +107,3 @@ class Runner:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signal = number
-
-    def _stop_running(self) -> None:
-        for trial in self._running:
-            trial.stop()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for trial in self._running:
-            trial.wait_stopped(deadline)
-        self._running.clear()

@@ -177,7 +177,7 @@ def schedule_epochs(flags: Mapping[str, FlagValue], epochs: float) -> float:
     """Training epochs that a trial needs to get to an epoch of the loss's schedule.
 
     d + (n + 1) * epochs: the schedule starts after `delay_epochs` d, and where every (n+1)-th step
-    is an alignment step it is stretched by n + 1 (SPEC: [K] B.1, one mirror step a batch).
+    is an alignment step it is stretched by n + 1 ([K] B.1: one mirror step a batch).
 
     Args:
         flags: A trial's training flags.

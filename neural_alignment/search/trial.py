@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from neural_alignment.config.flags import flag_text
 from neural_alignment.exits import INTERRUPTED, USAGE
+from neural_alignment.messages import last_words
 from neural_alignment.search import objectives, processes
 from neural_alignment.search.devices import Device
-from neural_alignment.search.processes import Launcher
+from neural_alignment.search.processes import TRAINER, Launcher
 from neural_alignment.search.space import FlagValue
 from neural_alignment.search.store import (
     DIVERGED,
@@ -30,10 +32,6 @@ from neural_alignment.search.store import (
     write_json,
 )
 
-# The module that trains, as `neural-alignment train` does.
-TRAINER = "neural_alignment.cli.train"
-# A trial that is told to stop gets this long to save its state.
-GRACE_SECONDS = 20.0
 _LOG_TAIL_BYTES = 4000
 # How often a trial that something else told to stop (a preempted machine) is started again.
 _MOST_RESTARTS = 20
@@ -179,7 +177,7 @@ class RunningTrial:
             self._start()
             return None
         if code == USAGE:
-            raise RefusedError(self.trial, _last_words(_tail(self._store.log_file(self.trial))))
+            raise RefusedError(self.trial, last_words(_tail(self._store.log_file(self.trial))))
         if timed_out:
             processes.end_group(self.process.pid)
             while self.process.wait(1.0) is None:
@@ -191,18 +189,6 @@ class RunningTrial:
         self._store.keep(lambda: ended.save(self._store))
         return record
 
-    def stop(self) -> None:
-        """Asks it to save its state and end, so that a later search goes on with it."""
-        if self.process.poll() is None:
-            processes.end_group(self.process.pid, signal.SIGTERM)
-
-    def wait_stopped(self, deadline: float) -> None:
-        """Waits for its end until `deadline` (monotonic seconds), then kills it."""
-        while self.process.poll() is None:
-            if time.monotonic() > deadline:
-                processes.end_group(self.process.pid)
-            self.process.wait(0.1)
-
 
 def epochs_to_do(note: Note) -> float:
     """The epochs after which a trial is done."""
@@ -212,11 +198,6 @@ def epochs_to_do(note: Note) -> float:
 def command_line(flags: Mapping[str, FlagValue]) -> list[str]:
     """Flags as arguments: --name=value; booleans as true and false, numbers to full precision."""
     return [f"--{name}={flag_text(value)}" for name, value in flags.items()]
-
-
-def flag_text(value: FlagValue) -> str:
-    """A flag's value as the command line takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def judge(
@@ -296,7 +277,7 @@ def _failure(
         for name in ("loss", "alignment_loss", "val_loss", "val_top1"):
             if row.get(name) and not _finite(row[name]):
                 return f"{DIVERGED}: {name} is {row[name]} in epoch {row.get('epoch', '?')}"
-    last_line = _last_words(log)
+    last_line = last_words(log)
     if code != 0:
         if "No space left on device" in log:
             return f"disk full: {_line_with(log, 'No space left on device')}"
@@ -315,15 +296,6 @@ def _failure(
     if len(rows) < math.ceil(epochs):
         return f"no metrics: metrics.csv has {len(rows)} of {epochs:g} epochs"
     return None
-
-
-def _last_words(log: str) -> str:
-    """The line of a log that says best why its job ended: the last error's, or the last."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    if not lines:
-        return "it printed nothing"
-    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error: ", line)]
-    return (errors or lines)[-1]
 
 
 def _finite(text: str) -> bool:

@@ -13,7 +13,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def interrupts() -> contextlib.AbstractContextManager[None]:
     """Has the stop signals raise KeyboardInterrupt meanwhile, but those that are ignored."""
-    return _handled(lambda number: signal.default_int_handler)
+    return handled(lambda number: signal.default_int_handler)
 
 
 def noted(note: Callable[[int], None]) -> contextlib.AbstractContextManager[None]:
@@ -34,11 +34,16 @@ def noted(note: Callable[[int], None]) -> contextlib.AbstractContextManager[None
 
         return handle
 
-    return _handled(handler)
+    return handled(handler)
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int], Any]) -> Iterator[None]:
+def handled(handler: Callable[[int], Any]) -> Iterator[None]:
+    """Handles the stop signals meanwhile, but those that are ignored.
+
+    Args:
+        handler: from a signal's number to what handles it.
+    """
     before: dict[int, Any] = {}
     try:
         for number in STOP_SIGNALS:

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from neural_alignment.cli import search as search_cli
-from neural_alignment.search import processes
+from neural_alignment.search import forkserver, processes
 from tests.search.support import ENVIRONMENT, ROOT, SEARCH
 
 pytestmark = pytest.mark.slow
@@ -41,7 +40,7 @@ def records(directory):
 def test_what_is_preloaded_leaves_tensorflow_s_runtime_alone():
     code = (
         "import importlib\n"
-        f"for name in {search_cli._PRELOADED!r}: importlib.import_module(name)\n"
+        f"for name in {forkserver.TRAINING!r}: importlib.import_module(name)\n"
         "from tensorflow.python.eager import context\n"
         "assert not context.context()._initialized\n"
     )

@@ -238,7 +238,8 @@ def test_sigkill_in_mid_trial(tmp_path, preload):
     if preload:
         # The real module would take seconds to import: the server is the same without it.
         code = (
-            "import runpy, sys; from neural_alignment.cli import search; search._PRELOADED = ();"
+            "import runpy, sys; from neural_alignment.search import forkserver; "
+            "forkserver.TRAINING = ();"
             "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
         )
         arguments = [sys.executable, "-c", code, *arguments[1:-1], "--preload"]

@@ -12,6 +12,7 @@ import pytest
 
 from neural_alignment.exits import Interrupted
 from neural_alignment.lock import FileLock
+from neural_alignment.messages import last_words
 from neural_alignment.search import devices, processes
 from neural_alignment.search import plan as plans
 from neural_alignment.search.forkserver import ForkServer
@@ -140,14 +141,10 @@ def test_the_score_is_the_last_epoch_s(tmp_path):
 
 
 def test_the_reason_is_the_line_that_names_the_error():
-    from neural_alignment.search.trial import _last_words
-
     log = "epoch 1\nTraceback:\n  File x\nNameError: in user code:\n\n  • training=True\n\n"
-    assert _last_words(log) == "NameError: in user code:"
-    assert (
-        _last_words("a\nerror: --drops: expected numbers\n") == "error: --drops: expected numbers"
-    )
-    assert _last_words("a\n b \n") == "b" and _last_words("\n") == "it printed nothing"
+    assert last_words(log) == "NameError: in user code:"
+    assert last_words("a\nerror: --drops: expected numbers\n") == "error: --drops: expected numbers"
+    assert last_words("a\n b \n") == "b" and last_words("\n") == "it printed nothing"
 
 
 def test_a_preempted_trial_goes_on(tmp_path):
