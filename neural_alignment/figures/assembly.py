@@ -12,14 +12,19 @@ names they come in this order.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from neural_alignment.messages import one_line
 
 WINDOW = (70.0, 170.0)
 _IMAGES_AT_ONCE = 64
@@ -67,22 +72,47 @@ def read_assembly(path: str | pathlib.Path, window: tuple[float, float] = WINDOW
     Raises:
         AssemblyError: the file is neither, lacks a part, or its bins do not cover the window.
     """
+    with _opened(path) as file:
+        return _read(file, str(path), window)
+
+
+@contextlib.contextmanager
+def _opened(
+    path: str | pathlib.Path, expected: str = "an HDF5 or a netCDF-4 file"
+) -> Iterator[Any]:
+    """An HDF5 file, open; what the library says of one that cannot be read, in a line."""
     import h5py
 
     try:
         with h5py.File(path) as file:
-            return _read(file, str(path), window)
+            yield file
     except OSError as error:
         raise AssemblyError(
-            f"Expected an HDF5 or a netCDF-4 file. Received: {path}, {error}. A classic netCDF "
-            "file becomes one by: nccopy -k nc4 OLD NEW"
+            f"Expected {expected}. Received: {path}, {_what_is(path, error)}"
         ) from error
 
 
+def _what_is(path: str | pathlib.Path, error: Exception) -> str:
+    place = pathlib.Path(path)
+    if not place.is_file():
+        return "a folder" if place.is_dir() else "no such file"
+    with place.open("rb") as file:
+        if file.read(3) == b"CDF":
+            return "a classic netCDF file. It becomes the other kind by: nccopy -k nc4 OLD NEW"
+    return one_line(error)
+
+
 def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> Assembly:
-    if "responses" not in file:
+    held = _datasets(file)
+    if "responses" not in held:
         raise AssemblyError(
             f"Expected {_SHAPES} in {path}. Received: {', '.join(file) or 'nothing'}"
+        )
+    file = held
+    if file["responses"].dtype.kind not in "fiu" or not file["responses"].size:
+        raise AssemblyError(
+            f"Expected responses of numbers, of an image, a repeat, a bin and a site at least, in "
+            f"{path}. Received: shape {file['responses'].shape}, {file['responses'].dtype}"
         )
     places = _places(file["responses"], tuple(_AXES), path)
     images, repeats, bins, sites = (file["responses"].shape[place] for place in places)
@@ -100,19 +130,36 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
                 f"Expected blank [repeat, {bins} bins, {sites} sites] in {path}. "
                 f"Received: shape {shape}"
             )
-        blank = _averaged(file["blank"], places, within)
-        averaged -= mean_of_known(blank, axis=0)
+        blank = mean_of_known(_averaged(file["blank"], places, within), axis=0)
+        unknown = int(np.isnan(blank).sum())
+        if unknown:
+            notes.append(f"{path} has no blank of {unknown} sites: their responses are as they are")
+        averaged -= np.nan_to_num(blank)
     else:
         notes.append(f"{path} has no blank: responses are as they are (which no score depends on)")
     if "category" in file:
         categories = _column(file, ("category",), images, path)
+        if categories.dtype.kind == "f" and not np.isfinite(categories).all():
+            raise AssemblyError(
+                f"Expected a category of every image in {path}. Received: "
+                f"{int((~np.isfinite(categories)).sum())} that are no number"
+            )
     else:
         categories = np.zeros(images, int)
         notes.append(f"{path} has no category: images are divided as one")
     names = [str(i) for i in range(sites)]
-    if "site" in file and file["site"].shape == (sites,) and file["site"].dtype.kind in "OSU":
+    if "site" in file and file["site"].shape == (sites,) and file["site"].dtype.kind in "OSUiu":
         names = [_text(name) for name in file["site"][:]]
     return Assembly(averaged, categories, names, notes)
+
+
+def _datasets(file: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """The arrays of a file and of its groups, by their paths."""
+    found = {}
+    for name, held in file.items():
+        inner = _datasets(held, f"{within}{name}/") if isinstance(held, Mapping) else None
+        found |= {f"{within}{name}": held} if inner is None else inner
+    return found
 
 
 def _places(dataset: Any, axes: Sequence[str], path: str) -> tuple[int, ...]:
@@ -173,11 +220,15 @@ def _column(file: Mapping[str, Any], names: Sequence[str], length: int, path: st
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _within(starts: np.ndarray, window: tuple[float, float], path: str) -> slice:
     """Which bins lie within the window; they have to cover it."""
+    if starts.dtype.kind not in "fiu":
+        raise AssemblyError(
+            f"Expected numbers, ms, as bin_start in {path}. Received: {str(starts[0])!r} ..."
+        )
     if len(starts) == 1:  # averaged already
         return slice(None)
     widths = np.diff(starts)
@@ -223,27 +274,23 @@ def read_images(path: str | pathlib.Path) -> np.ndarray:
     Raises:
         AssemblyError: the file is neither, or has no such images.
     """
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            if "pixels" not in file or file["pixels"].ndim != 4:
-                raise AssemblyError(
-                    f"Expected pixels [image, height, width, channels] in {path}, for the features "
-                    f"of a run. Received: {', '.join(file)}"
-                )
-            return np.asarray(file["pixels"][:], np.float32)
-    except OSError as error:
-        raise AssemblyError(
-            f"Expected an HDF5 or a netCDF-4 file. Received: {path}, {error}"
-        ) from error
+    with _opened(path) as file:
+        pixels = _datasets(file).get("pixels")
+        if pixels is None or pixels.ndim != 4 or pixels.dtype.kind not in "fiu":
+            found = "" if pixels is None else f" (pixels {pixels.shape}, {pixels.dtype})"
+            raise AssemblyError(
+                f"Expected numbers as pixels [image, height, width, channels] in {path}, for the "
+                f"features of a run. Received: {', '.join(file)}{found}"
+            )
+        return np.asarray(pixels[:], np.float32)
 
 
 def read_features(path: str | pathlib.Path, images: int) -> dict[str, np.ndarray]:
     """A network's responses to the same images.
 
     Args:
-        path: of a .npz or an HDF5 file with an array for each layer, `[images, ...]`.
+        path: of a .npz or an HDF5 file with an array for each layer, `[images, ...]`; in groups,
+            where a layer's name has a slash.
         images: how many there are.
 
     Returns:
@@ -252,22 +299,20 @@ def read_features(path: str | pathlib.Path, images: int) -> dict[str, np.ndarray
     Raises:
         AssemblyError: the file is neither, is empty, or an array is of other images.
     """
-    found: dict[str, np.ndarray] = {}
-    try:
-        if str(path).endswith(".npz"):
-            with np.load(path, allow_pickle=False) as arrays:
+    expected = "a .npz or an HDF5 file of features"
+    if str(path).endswith(".npz"):
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files}
-        else:
-            import h5py
-
-            with h5py.File(path) as file:
-                found = {name: file[name][:] for name in file}
-    except (OSError, ValueError) as error:
-        raise AssemblyError(
-            f"Expected a .npz or an HDF5 file of features. Received: {path}, {error}"
-        ) from error
+        except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise AssemblyError(
+                f"Expected {expected}. Received: {path}, {_what_is(path, error)}"
+            ) from error
+    else:
+        with _opened(path, expected) as file:
+            found = {name: held[()] for name, held in _datasets(file).items() if not held.is_scale}
     for layer, values in found.items():
-        if values.ndim < 2 or len(values) != images or values.dtype.kind not in "fiu":
+        if values.ndim < 2 or len(values) != images or values.dtype.kind not in "fiub":
             raise AssemblyError(
                 f"Expected numbers [{images} images, features] of {layer} in {path}. "
                 f"Received: shape {values.shape}, {values.dtype}"

@@ -190,6 +190,7 @@ def _check(features: Mapping[str, np.ndarray], images: int, components: int, spl
             raise ValueError(
                 f"Expected finite features [{images} images, features] of {layer!r}. "
                 f"Received: shape {values.shape}"
+                f"{'' if np.isfinite(values).all() else ', with NaN or infinite numbers'}"
             )
 
 
@@ -251,7 +252,7 @@ def _notes(
         share = 100.0 * missing / assembly.responses.size
         bare = int(np.isnan(measured).any(axis=0).sum())
         yield (
-            f"{missing} trials ({share:.2g} %) are missing; {bare} sites lack images altogether "
+            f"{missing} trials ({share:.3g} %) are missing; {bare} sites lack images altogether "
             "and are fitted without them"
         )
     if not usable.all():
@@ -264,6 +265,9 @@ def _notes(
     ]
     if lost:
         yield f"{_named(lost)}: no correlation on the test images; no score"
+    bare = [one.layer for one in scores if not np.isfinite(one.raw).any()]
+    if bare and len(bare) < len(scores):
+        yield f"no score of {', '.join(bare)}: the features do not vary over the images"
     reliability = scores[0].reliability if scores else np.array([])
     if assembly.responses.shape[1] < 2:
         yield "one repeat: no site's reliability is known, and no score can be corrected by it"

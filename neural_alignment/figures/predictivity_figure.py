@@ -46,15 +46,19 @@ def draw(material: Material) -> Drawn:
     if choices.layers:
         features = {name: values for name, values in features.items() if name in choices.layers}
     console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(console=console, transient=True) as bar:
+    shown = {"console": console, "transient": True, "disable": not console.is_terminal}
+    with rich.progress.Progress(**shown) as bar:
         task = bar.add_task("partial least squares", total=len(features))
         try:
             scores, notes = predictivity(
                 features, assembly, choices.components, progress=lambda _: bar.advance(task)
             )
-            winner = best(scores)
         except ValueError as error:
             raise NotDrawn(str(error)) from error
+    try:
+        winner = best(scores)
+    except ValueError as error:
+        raise NotDrawn("; ".join([str(error), *notes])) from error
     material.notes += [*notes, f"best layer: {winner.layer}, raw median {median(winner.raw):.3f}"]
     return _draw(scores, winner)
 

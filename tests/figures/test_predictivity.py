@@ -1,5 +1,7 @@
 """Neural predictivity on responses made from a known layer."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -205,6 +207,13 @@ def test_what_an_assembly_lacks_is_said(tmp_path):
         ({"bin_start": STARTS + 100.0}, "cover 70 to 170 ms in .* from 80 to 350 ms"),
         ({"blank": np.zeros((2, 3, 4))}, r"blank .repeat, 27 bins, 24 sites."),
         ({"category": np.zeros(3)}, "category of 160 values"),
+        ({"category": np.where(LABELS == 3, np.nan, LABELS)}, "category of every .*Received: 20 "),
+        ({"bin_start": STARTS.astype("S")}, "numbers, ms, as bin_start in .*Received: '-20.0'"),
+        ({"bin_start": np.where(STARTS == 0, np.nan, STARTS)}, "ascending bins of one width"),
+        ({"responses": np.zeros((160, 2, 0, 24)), "bin_start": np.zeros(0)}, r"\(160, 2, 0, 24\)"),
+        ({"responses": np.zeros((0, 2, 27, 24)), "category": np.zeros(0)}, r"\(0, 2, 27, 24\)"),
+        ({"responses": np.zeros((160, 0, 27, 24))}, r"\(160, 0, 27, 24\)"),
+        ({"responses": np.full((160, 2, 27, 24), b"x")}, "responses of numbers, .*S1"),
     ],
 )
 def test_a_file_that_is_no_assembly_is_refused(tmp_path, others, message):
@@ -214,6 +223,9 @@ def test_a_file_that_is_no_assembly_is_refused(tmp_path, others, message):
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
+    to_h5(tmp_path / "group.h5", **{"responses/x": np.zeros(3)})
+    with pytest.raises(AssemblyError, match="Expected responses .*Received: responses$"):
+        read_assembly(tmp_path / "group.h5")
     (tmp_path / "classic.nc").write_bytes(b"CDF\x01 and so on")
     with pytest.raises(AssemblyError, match="nccopy -k nc4"):
         read_assembly(tmp_path / "classic.nc")
@@ -222,6 +234,70 @@ def test_files_of_another_kind_are_refused(tmp_path):
         read_features(tmp_path / "f.npz", IMAGES)
     with pytest.raises(AssemblyError, match=r"Expected a .npz or an HDF5 file"):
         read_features(tmp_path / "classic.nc", IMAGES)
+
+
+def test_a_blank_that_is_missing_and_names_of_other_kinds(tmp_path):
+    made = recorded()
+    blank = np.full((4, len(STARTS), SITES), 3.0)
+    blank[:, :, 2] = np.nan
+    read = read_assembly(write(tmp_path / "a.h5", made, blank=blank, site=np.arange(SITES) + 7))
+    assert "no blank of 1 sites" in read.notes[0] and read.sites[:2] == ["7", "8"]
+    assert read.responses[:, :, 2] == pytest.approx(made.responses[:, :, 2] + 3.0)
+    names = np.array([f"s\xe9{i}".encode("latin1") for i in range(SITES)])
+    assert read_assembly(write(tmp_path / "a.h5", made, site=names)).sites[1] == "s\ufffd1"
+
+
+# Files of features: how they are written, and what is said of them.
+FEATURES = {
+    "cut.npz": (lambda p: p.write_bytes(saved(layer=np.zeros((IMAGES, 2)))[:300]), "cut.npz, File"),
+    "empty.npz": (lambda p: p.write_bytes(b""), "Expected a .npz or an HDF5 file"),
+    "objects.npz": (lambda p: p.write_bytes(saved(a=np.array([{}] * IMAGES))), "Object arrays"),
+    "complex.npz": (lambda p: p.write_bytes(saved(a=np.zeros((IMAGES, 2)) * 1j)), "complex128"),
+    "nothing.npz": (lambda p: p.write_bytes(saved()), "a layer's features in .*Received: none"),
+    "none.npz": (lambda p: None, "none.npz, no such file"),
+    "none.h5": (lambda p: None, "none.h5, no such file"),
+    "folder.h5": (lambda p: p.mkdir(), "folder.h5, a folder"),
+    "scalar.h5": (lambda p: to_h5(p, layer=1.0), r"features. of layer in .*Received: shape \(\)"),
+    "group.h5": (lambda p: to_h5(p, **{"a/b": np.zeros(3)}), r"of a/b in .*shape \(3,\)"),
+}
+
+
+def saved(**arrays):
+    held = io.BytesIO()
+    np.savez(held, **arrays)
+    return held.getvalue()
+
+
+def to_h5(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_files_that_hold_no_features(name, tmp_path):
+    lay, message = FEATURES[name]
+    lay(tmp_path / name)
+    with pytest.raises(AssemblyError, match=message) as caught:
+        read_features(tmp_path / name, IMAGES)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_in_groups_and_of_any_kind_of_number(tmp_path):
+    x = np.arange(2.0 * IMAGES).reshape(IMAGES, 2)
+    to_h5(tmp_path / "f.h5", **{"block1/conv": x, "block1/relu": x > 3, "out": x.astype(int)})
+    found = read_features(tmp_path / "f.h5", IMAGES)
+    assert sorted(found) == ["block1/conv", "block1/relu", "out"]
+    assert all(values.shape == (IMAGES, 2) for values in found.values())
+
+
+def test_a_layer_without_a_score_is_named():
+    layers = {"same": np.ones((IMAGES, 3)), "late": network()["late"]}
+    scores, notes = predictivity(layers, recorded("late"), 3)
+    assert best(scores).layer == "late" and "no score of same: the features do not vary" in notes[0]
+    layers["late"][0] = np.nan
+    with pytest.raises(ValueError, match="'late'.*with NaN or infinite numbers"):
+        predictivity(layers, recorded("late"), 3)
 
 
 @pytest.mark.parametrize("ending", ["npz", "h5"])
