@@ -17,8 +17,8 @@ from neural_alignment.config.options import (
     PathText,
     UsageError,
     define_group,
-    expand_path,
     option,
+    path_of,
     read_group,
     settings_of,
 )
@@ -137,10 +137,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
         label, mark, path = given.partition("=")
         if not mark or Path(given).exists():
             label, path = "", given
-        try:
-            paths.append(expand_path(path))
-        except ValueError as error:
-            raise UsageError(f"RUN: {error}") from error
+        paths.append(path_of("RUN", path))
         if label:
             labels[paths[-1]] = label
     if "scatter" in drawing.figures or (not drawing.figures and any(map(has_checkpoints, paths))):

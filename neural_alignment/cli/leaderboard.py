@@ -16,8 +16,8 @@ from neural_alignment.config.options import (
     PathText,
     UsageError,
     define_group,
-    expand_path,
     option,
+    path_of,
     read_group,
     settings_of,
 )
@@ -66,10 +66,7 @@ def _main(argv: Sequence[str]) -> int:
     if not folders:
         raise UsageError("expected run directories, or folders of them. Received: none")
     environment.require("leaderboard", "rich")
-    try:
-        paths = [expand_path(folder) for folder in folders]
-    except ValueError as error:
-        raise UsageError(f"RUNS: {error}") from error
+    paths = [path_of("RUNS", folder) for folder in folders]
     rows, notes = leaderboard.rows(paths)
     _show(rows)
     if board.outdir is not None and rows:

@@ -14,8 +14,8 @@ from neural_alignment.config.options import (
     PathText,
     UsageError,
     define_group,
-    expand_path,
     option,
+    path_of,
     read_group,
     settings_of,
 )
@@ -60,10 +60,7 @@ def _main(argv: Sequence[str]) -> int:
     wanted = read_group(Report, fv)
     if not given:
         raise UsageError("expected run directories. Received: none")
-    try:
-        folders = [expand_path(folder) for folder in given]
-    except ValueError as error:
-        raise UsageError(f"RUN: {error}") from error
+    folders = [path_of("RUN", folder) for folder in given]
     environment.require("report", *environment.NEEDS["report"])
     from neural_alignment import report
 

@@ -12,7 +12,7 @@ from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
 from neural_alignment.cli.running import run
 from neural_alignment.config.modules import import_modules
-from neural_alignment.config.options import UsageError, expand_path
+from neural_alignment.config.options import UsageError, path_of
 from neural_alignment.config.presets import values
 from neural_alignment.exits import DONE, Interrupted
 from neural_alignment.lock import FileLock, LockedError
@@ -65,7 +65,7 @@ def _main(argv: Sequence[str]) -> int:
     if rest[:1] == ["report"]:
         if len(rest) != 2:
             raise UsageError(f"expected one directory: report DIR. Received: {len(rest) - 1}")
-        return _report(Path(_path(rest[1])))
+        return _report(Path(path_of("report", rest[1])))
     if rest:
         raise UsageError(f"expected flags, or report DIR. Received: {' '.join(rest)!r}")
     search = search_flags.read(fv)
@@ -77,13 +77,6 @@ def _main(argv: Sequence[str]) -> int:
     else:
         environment.require("search", "rich", "hyperopt", *for_spark)
     return _search(search, plan)
-
-
-def _path(text: str) -> str:
-    try:
-        return expand_path(text)
-    except ValueError as error:
-        raise UsageError(f"report: {error}") from None
 
 
 def _search(search: Search, plan: Plan) -> int:

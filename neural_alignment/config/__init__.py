@@ -5,8 +5,8 @@ without sense, `presets.expand` puts presets and flagfiles in their places. Impo
 """
 
 from neural_alignment.config.checks import check, validate
-from neural_alignment.config.defaults import fill
-from neural_alignment.config.flags import Rule, Settings, define_flags, flag_lines, read
+from neural_alignment.config.defaults import fill, filled
+from neural_alignment.config.flags import Rule, Settings, define_flags, flag_lines, parsed, read
 from neural_alignment.config.groups import Plan
 from neural_alignment.config.options import UsageError
 from neural_alignment.config.presets import expand, preset_names, with_flags_of_run
@@ -20,7 +20,9 @@ __all__ = [
     "define_flags",
     "expand",
     "fill",
+    "filled",
     "flag_lines",
+    "parsed",
     "preset_names",
     "read",
     "validate",

@@ -16,7 +16,13 @@ from typing import Any
 from absl import flags
 
 from neural_alignment import data, models
-from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS, flag_text, run_folder
+from neural_alignment.config.flags import (
+    DATA_FLAGS,
+    MODEL_FLAGS,
+    flag_text,
+    parsed,
+    run_folder,
+)
 from neural_alignment.runs import record
 
 _TABLE = pathlib.Path(__file__).with_name("defaults.toml")
@@ -81,3 +87,18 @@ def fill(argv: Sequence[str], fv: flags.FlagValues) -> list[str]:
     }
     lines = [f"--{name}={text}" for name, text in filled.items()]
     return [*argv[:1], *lines, f"--defaults={','.join(filled) or record.NONE}", *argv[1:]]
+
+
+def filled(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of a training job's command line, with what is filled in.
+
+    Args:
+        argv: the command line, presets and flagfiles expanded.
+
+    Returns:
+        Parsed flags.
+
+    Raises:
+        UsageError: an unknown flag, or a value that it does not take.
+    """
+    return parsed(fill(argv, parsed(argv)))

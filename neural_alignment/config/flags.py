@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -16,6 +17,7 @@ from neural_alignment.config import by_epoch, groups
 from neural_alignment.config.options import (
     Parser,
     Setting,
+    UsageError,
     define,
     define_group,
     option,
@@ -173,6 +175,27 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         define(setting.flag, setting.parser, setting.default, setting.help, flag_values)
 
 
+def parsed(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of a training job's command line.
+
+    Args:
+        argv: the command line, the program's name first; presets and flagfiles expanded.
+
+    Returns:
+        Parsed flags.
+
+    Raises:
+        UsageError: an unknown flag, or a value that it does not take.
+    """
+    fv = flags.FlagValues()
+    define_flags(fv)
+    try:
+        fv(list(argv))
+    except flags.Error as error:
+        raise UsageError(str(error)) from error
+    return fv
+
+
 def read(fv: flags.FlagValues) -> Settings:
     """The settings that flags say; combinations are not checked.
 
@@ -182,7 +205,7 @@ def read(fv: flags.FlagValues) -> Settings:
     Returns:
         The settings.
     """
-    names = [setting.flag for _, settings in sections() for setting in settings]
+    names = [setting.flag for setting in every_setting()]
     options = {name: fv[name].value for name in groups.rule_options()}
     given = {name: value for name, value in options.items() if value is not None}
     return Settings(
@@ -229,6 +252,12 @@ def flag_text(value: Any) -> str:
 
 
 @functools.cache
+@functools.cache
+def flag_defaults() -> Mapping[str, str | None]:
+    """Every flag's default as the command line takes it; None where it has none."""
+    return {s.flag: None if s.default is None else flag_text(s.default) for s in every_setting()}
+
+
 def rule_defaults(rule: str) -> dict[str, str]:
     """The options of a rule at their defaults.
 
@@ -281,13 +310,14 @@ def sections() -> Iterator[tuple[str, tuple[Setting, ...]]]:
             yield "Learning rule", _rule_settings()
 
 
+def every_setting() -> Iterator[Setting]:
+    """The settings of all sections, in order."""
+    return itertools.chain.from_iterable(settings for _, settings in sections())
+
+
 def on_resume() -> dict[str, str]:
     """What a resumed run may do with a flag: "same", "more" or "any"; by flag."""
-    return {
-        setting.flag: setting.field.metadata.get("on_resume", "same")
-        for _, settings in sections()
-        for setting in settings
-    }
+    return {s.flag: s.field.metadata.get("on_resume", "same") for s in every_setting()}
 
 
 def default_of(flag: str) -> Any:
@@ -296,7 +326,7 @@ def default_of(flag: str) -> Any:
     Args:
         flag: its name.
     """
-    return next(s.default for _, section in sections() for s in section if s.flag == flag)
+    return next(setting.default for setting in every_setting() if setting.flag == flag)
 
 
 def _rule_settings() -> tuple[Setting, ...]:

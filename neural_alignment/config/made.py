@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from absl import flags
 
 from neural_alignment import alignments, optimizers
 from neural_alignment.config import by_epoch
-from neural_alignment.config.checks import check
-from neural_alignment.config.flags import Settings, define_flags, read
+from neural_alignment.config.checks import validate
+from neural_alignment.config.flags import Settings, parsed
 from neural_alignment.config.presets import expand
 from neural_alignment.optimizers import rate_scheduler, validation
 
@@ -256,11 +255,7 @@ def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) 
     line = ["fit", f"--preset={name}"]
     if batch_size is not None:
         line.append(f"--train_batch_size={batch_size}")
-    fv = flags.FlagValues()
-    define_flags(fv)
-    fv(expand(line))
-    settings = read(fv)
-    check(settings)
+    settings = validate(parsed(expand(line)))
     first = make_optimizer(settings, steps_per_epoch)
     loss_rate, alignment_rate = loss_rates(settings, steps_per_epoch)
     plain = rate_scheduler.LossRate(steps_per_epoch=steps_per_epoch)

@@ -220,6 +220,25 @@ def expand_path(text: str) -> str:
     return path
 
 
+def path_of(name: str, text: str) -> str:
+    """A path that is an argument, or is read before its flag is parsed.
+
+    Args:
+        name: of the argument.
+        text: what the user wrote.
+
+    Returns:
+        The path, as `expand_path` has it.
+
+    Raises:
+        UsageError: see `expand_path`.
+    """
+    try:
+        return expand_path(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
 def module_name(text: str) -> str:
     """A module as every working directory finds it: the path of a .py file is made absolute."""
     text = text.strip()

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from neural_alignment.config.options import UsageError, expand_path
+from neural_alignment.config.options import UsageError, path_of
 from neural_alignment.messages import did_you_mean
 from neural_alignment.runs import record
 
@@ -54,7 +54,7 @@ def with_flags_of_run(argv: Sequence[str]) -> list[str]:
     named = [value for flag, value in _values(argv[1:]) if flag == "load_checkpoint"]
     if not named:
         return argv
-    run = pathlib.Path(_path("load_checkpoint", named[-1]))
+    run = pathlib.Path(path_of("--load_checkpoint", named[-1]))
     for folder in (run, *list(run.parents)[:2]):
         if (folder / "flags.cfg").is_file():
             own = _expand_lines(folder / "flags.cfg", ())
@@ -99,7 +99,7 @@ def _expand(
         _, equals, value = argument.partition("=")
         value = value if equals else next(rest, "")
         if name == "flagfile":
-            expanded += _expand_lines(pathlib.Path(_path(name, value)), within, presets)
+            expanded += _expand_lines(pathlib.Path(path_of(f"--{name}", value)), within, presets)
         elif within and _is_record(within[-1]):
             expanded.append(f"--preset={value}")  # its flags, and those that won, are there too
         else:
@@ -147,13 +147,6 @@ def _is_record(file: pathlib.Path) -> bool:
     """Whether a file is the flags.cfg of a run, which says everything that was not a default."""
     beside = ("lock", "metrics.csv", "checkpoints")
     return file.name == "flags.cfg" and any((file.parent / name).exists() for name in beside)
-
-
-def _path(flag: str, text: str) -> str:
-    try:
-        return expand_path(text)
-    except ValueError as error:
-        raise UsageError(f"--{flag}: {error}") from None
 
 
 def _name(argument: str) -> str:

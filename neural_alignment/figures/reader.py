@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import itertools
 import math
 import os
@@ -13,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from neural_alignment.config.flags import flag_text, rule_defaults, sections
+from neural_alignment.config.flags import flag_defaults, rule_defaults
 from neural_alignment.config.groups import rule_options
 from neural_alignment.messages import one_line
 from neural_alignment.runs import record
@@ -265,7 +264,7 @@ def read_run(folder: pathlib.Path) -> Run:
         ) from error
     lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     flags = record.named(record.complete(lines))
-    defaults = {n: text for n, text in _defaults().items() if n != "train_epochs"}
+    defaults = {n: text for n, text in flag_defaults().items() if n != "train_epochs"}
     flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
     metrics = _table(folder / "metrics.csv", ("epoch", "global_step", "val_top1", "loss"))
     layers: dict[str, list[Mapping[str, float]]] = {}
@@ -273,12 +272,6 @@ def read_run(folder: pathlib.Path) -> Run:
     for row in _table(folder / "layers.csv", needed, texts=("layer",)):
         layers.setdefault(row["layer"], []).append(row)
     return Run(folder, flags, metrics, layers)
-
-
-@functools.cache
-def _defaults() -> dict[str, str]:
-    settings = itertools.chain.from_iterable(section for _, section in sections())
-    return {s.flag: flag_text(s.default) for s in settings if s.default is not None}
 
 
 def _table(
@@ -350,7 +343,8 @@ def labels(settings: Sequence[Mapping[str, str]]) -> list[str]:
         alike = [other for other, its in zip(settings, rules, strict=True) if its == rule]
         parts = [rule]
         for flag in _telling(one, alike):
-            text = one.get(flag, _defaults().get(flag, "none"))
+            default = flag_defaults().get(flag)
+            text = one.get(flag, record.NONE if default is None else default)
             parts.append(text if flag in ("dataset", "model") else f"{flag}={text}")
         named.append(", ".join(parts))
     return named

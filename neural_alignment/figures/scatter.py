@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 from matplotlib.figure import Figure
 
-from neural_alignment import extras
-from neural_alignment.config.flags import Rule, define_flags
-from neural_alignment.config.flags import read as read_settings
+from neural_alignment import config, extras
+from neural_alignment.config.flags import Rule, every_setting
 from neural_alignment.figures import style
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.reader import Run, grouped
@@ -144,16 +142,15 @@ def _epochs(runs: Sequence[Run], wanted: Sequence[float]) -> list[float]:
 
 
 def _rule(run: Run) -> Rule:
-    fv = flags.FlagValues()
-    define_flags(fv)
+    known = {setting.flag for setting in every_setting()}
+    given = (f"--{name}={text}" for name, text in run.flags.items() if name in known)
     try:
-        fv(["figures", *(f"--{name}={text}" for name, text in run.flags.items() if name in fv)])
-    except flags.Error as error:  # a rule of a module of the user's, say
+        return config.read(config.parsed(["figures", *given])).rule
+    except config.UsageError as error:  # a rule of a module of the user's, say
         raise NotDrawn(
             f"Expected a rule of this package, which says what B is. Received: {run.folder}, "
             f"{error}. Draw in Python, after importing what registers {run.rule!r}"
         ) from error
-    return read_settings(fv).rule
 
 
 def _kernels(run: Run, step: int, layer: str, rule: Rule) -> tuple[np.ndarray, np.ndarray]:

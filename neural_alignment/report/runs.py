@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
-import itertools
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from neural_alignment.config.flags import flag_text, rule_defaults, sections
+from neural_alignment.config.flags import flag_defaults, rule_defaults
 from neural_alignment.config.groups import rule_options
 from neural_alignment.figures.reader import Run
 from neural_alignment.runs import record
@@ -77,7 +75,7 @@ class Shown:
 
     def flag(self, name: str) -> str:
         """What a flag is in this run, its default where it is not apart from it."""
-        return self.run.flags.get(name) or _flag_defaults().get(name) or "-"
+        return self.run.flags.get(name) or flag_defaults().get(name) or "-"
 
 
 def shown(runs: Sequence[Run]) -> list[Shown]:
@@ -105,12 +103,13 @@ def defaults(runs: Sequence[Shown]) -> dict[str, str]:
         Flag to text, in the order of `--help`; "-" where it has none, or not the same in all.
     """
     wanted = {name for each in runs for name in each.settings}
-    of_flags = _flag_defaults()
+    of_flags = flag_defaults()
     found = {}
     for name in [*(n for n in of_flags if n in wanted), *sorted(wanted - of_flags.keys())]:
         options = {rule_defaults(each.run.rule).get(name) for each in runs} - {None}
         text = of_flags.get(name)
-        found[name] = text if text is not None else options.pop() if len(options) == 1 else "-"
+        of_rule = options.pop() if len(options) == 1 else None
+        found[name] = (of_rule if text is None else text) or "-"
     return found
 
 
@@ -126,12 +125,6 @@ def _settings(run: Run) -> dict[str, str]:
 def _filled(run: Run) -> frozenset[str]:
     lines = (run.folder / "flags.cfg").read_text(encoding="utf-8").splitlines()
     return frozenset(record.filled([line for line in lines if line.startswith("--")]))
-
-
-@functools.cache
-def _flag_defaults() -> dict[str, str | None]:
-    settings = itertools.chain.from_iterable(section for _, section in sections())
-    return {s.flag: None if s.default is None else flag_text(s.default) or "-" for s in settings}
 
 
 def _names(folders: Sequence[pathlib.Path]) -> list[str]:

@@ -7,11 +7,9 @@ import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from absl import flags as absl_flags
-
 from neural_alignment import config
 from neural_alignment.config import Settings, UsageError, by_epoch
-from neural_alignment.config.flags import default_of, flag_text, on_resume, sections
+from neural_alignment.config.flags import default_of, every_setting, flag_text, on_resume
 from neural_alignment.config.options import ByEpochText
 from neural_alignment.reproduce.recipe import TRAINER, FlagValue, Recipe, Series
 from neural_alignment.runs.directory import check_flags
@@ -195,7 +193,7 @@ def scaled(
             in_force |= {f"{prefix}warmup_epochs", f"{prefix}drops"}
             if rate.cosine_lr:
                 in_force.discard(f"{prefix}drops")
-    kinds = {each.flag: each.parser.kind for _, section in sections() for each in section}
+    kinds = {setting.flag: setting.parser.kind for setting in every_setting()}
     for name in sorted(in_force):
         value = settings.values[name]
         if value is None:
@@ -215,15 +213,4 @@ def _times(epochs: float, factor: float) -> float:
 
 
 def _settings(lines: Sequence[str]) -> Settings:
-    argv = config.expand(["train", *lines])
-    return config.validate(_parsed(config.fill(argv, _parsed(argv))))
-
-
-def _parsed(argv: Sequence[str]) -> absl_flags.FlagValues:
-    fv = absl_flags.FlagValues()
-    config.define_flags(fv)
-    try:
-        fv(argv)
-    except absl_flags.Error as error:
-        raise UsageError(str(error)) from error
-    return fv
+    return config.validate(config.filled(config.expand(["train", *lines])))

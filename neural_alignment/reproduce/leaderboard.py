@@ -10,8 +10,6 @@ import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
 
-from absl import flags as absl_flags
-
 from neural_alignment import alignments, config
 from neural_alignment.config.flags import default_of
 from neural_alignment.figures.reader import Group, Run, grouped, read
@@ -96,12 +94,10 @@ def _operations(run: Run) -> int | None:
     if run.rule not in alignments.names():
         return 0 if run.rule == "backprop" else None
     options = ("alignment", *alignments.rule(run.rule).option_names())
-    fv = absl_flags.FlagValues()
-    config.define_flags(fv)
+    given = (f"--{name}={text}" for name, text in run.flags.items() if name in options)
     try:
-        fv(["train", *(f"--{n}={text}" for n, text in run.flags.items() if n in options)])
-        return config.read(fv).rule.make().extra_operations
-    except (absl_flags.Error, TypeError, ValueError):
+        return config.read(config.parsed(["train", *given])).rule.make().extra_operations
+    except (TypeError, ValueError):
         return None
 
 

@@ -277,19 +277,8 @@ def parse_training_flags(training: Mapping[str, FlagValue]) -> flags.FlagValues:
     Raises:
         ValueError: naming the flag that is wrong.
     """
-    argv = ["train.py", *command_line(training)]
-    try:
-        fv = _parsed(config.fill(argv, _parsed(argv)))
-    except flags.Error as error:
-        raise ValueError(str(error)) from error
+    fv = config.filled(["train.py", *command_line(training)])
     config.validate(fv)
-    return fv
-
-
-def _parsed(argv: Sequence[str]) -> flags.FlagValues:
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(argv)
     return fv
 
 

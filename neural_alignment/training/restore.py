@@ -6,7 +6,6 @@ import os
 import pathlib
 
 import keras
-from absl import flags
 
 from neural_alignment import config
 from neural_alignment.config import UsageError
@@ -41,11 +40,9 @@ def load_run(run: str | os.PathLike[str], step: int | None = None) -> keras.Mode
         raise UsageError(f"expected a run directory. Received: {str(run)!r}")
     argv = config.with_flags_of_run(["load_run", f"--load_checkpoint={folder}"])
     import_modules(values(argv, "import"))
-    fv = flags.FlagValues()
-    config.define_flags(fv)
     try:
-        fv(argv)
-    except flags.Error as error:
+        fv = config.parsed(argv)
+    except UsageError as error:
         raise UsageError(f"{folder / 'flags.cfg'}: {error}") from error
     settings = config.validate(fv)
     prefix = checkpoints.find(str(folder), step)
