@@ -72,10 +72,14 @@ def _main(argv: Sequence[str]) -> int:
     if board.outdir is not None and rows:
         folder = pathlib.Path(board.outdir)
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(folder / "leaderboard.csv", leaderboard.to_csv(rows))
-        atomic.write_text(folder / "leaderboard.md", leaderboard.to_markdown(rows))
+        files = {"leaderboard.csv": leaderboard.to_csv, "leaderboard.md": leaderboard.to_markdown}
+        for name, made in files.items():
+            atomic.write_text(folder / name, made(rows))
+            sys.stdout.write(f"{folder / name}\n")
     for note in notes:
         environment.say(f"note: {note}\n")
+    if not rows:
+        environment.say("error: Expected runs that have ended. Received: none\n")
     return DONE if rows else FAILED
 
 

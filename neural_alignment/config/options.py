@@ -213,7 +213,8 @@ def expand_path(text: str) -> str:
     if not text.strip():
         raise ValueError("expected a path. Received: '' (a variable that is not set?)")
     path = os.path.expandvars(os.path.expanduser(text))
-    if unset := re.search(r"\$(\w+|\{\w+\})", path):
+    unset = re.search(r"\$(\w+|\{\w+\})", path)
+    if unset and not os.path.lexists(path):  # a name may have a dollar in it
         raise ValueError(f"expected a path; {unset[0]} is not set. Received: {text!r}")
     if path.startswith("~"):
         raise ValueError(f"expected a path; there is no home folder {path!r}. Received: {text!r}")

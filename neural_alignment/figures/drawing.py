@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import logging
 import pathlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +16,6 @@ from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +131,8 @@ def write(drawn: Drawn, path: pathlib.Path, formats: Sequence[str]) -> list[path
     files = [path.with_name(f"{path.name}.{ending}") for ending in formats]
     with style.context():
         for file, ending in zip(files, formats, strict=True):
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
+            with style.letters_told(file):
                 _save(drawn.figure, file, format=ending, metadata=unsaid[ending])
-            if any("missing from font" in str(each.message) for each in told):
-                _log.warning("%s: Matplotlib's font lacks letters of its names.", file)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(drawn.table[0]), lineterminator="\n")
     writer.writeheader()

@@ -71,6 +71,7 @@ def draw(material: Material) -> Drawn:
             look = {"s": 3, "color": style.COLOURS[0], "alpha": 0.35, "linewidths": 0}
             panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
             panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
+            panel.locator_params(nbins=5)
         row[0].set_ylabel(f"{style.over_panel(group.label, 30)}\n{style.over_panel(layer, 30)}\nB")
         _same_limits(row)
     for panel in grid[-1]:
@@ -87,7 +88,7 @@ def _numbers(w: np.ndarray, b: np.ndarray) -> str:
     norms = math.sqrt(float(w @ w) * float(b @ b))
     angle = math.degrees(math.acos(min(1.0, max(-1.0, float(w @ b) / norms)))) if norms else 90.0
     constant = w.std() == 0.0 or b.std() == 0.0
-    r = "–" if constant else f"{float(np.corrcoef(w, b)[0, 1]):.2f}"
+    r = "–" if constant else f"{round(float(np.corrcoef(w, b)[0, 1]), 2) + 0.0:.2f}"
     return f"{angle:.0f}°, r = {r}"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_log = logging.getLogger(__name__)
 
 # Okabe and Ito's colours, but for yellow, which is too light on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -60,6 +64,24 @@ _RC: dict[Any, Any] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+
+
+@contextlib.contextmanager
+def letters_told(where: object) -> Iterator[None]:
+    """Says in one line that Matplotlib's font lacks letters of what is drawn meanwhile.
+
+    Args:
+        where: they are drawn to.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    lacking = [each for each in told if "missing from font" in str(each.message)]
+    if lacking:
+        _log.warning("%s: Matplotlib's font lacks letters of its names.", where)
+    for each in told:
+        if each not in lacking:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 @contextlib.contextmanager

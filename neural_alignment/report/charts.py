@@ -88,7 +88,7 @@ def _draw_curves(axes: Axes, runs: Sequence[Shown], name: str) -> None:
         axes.set_yscale("log")
     axes.set_ylabel(_CURVES[name])
     if len(runs) > 1:
-        axes.legend(fontsize=7)
+        style.legend_above(axes.figure)
 
 
 def _draw_layers(axes: Axes, shown: Shown, name: str, top: float) -> None:
@@ -108,7 +108,8 @@ def _image(draw: Callable[[Any], None], salt: str) -> str:
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         draw(axes)
-        axes.set_xlabel("epoch")
+        style.whole_epochs(axes)
         held = io.BytesIO()
-        figure.savefig(held, format="svg", metadata={"Date": None})
+        with style.letters_told(axes.get_ylabel()):
+            figure.savefig(held, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(held.getvalue()).decode()}"

@@ -35,10 +35,14 @@ def write(folders: Iterable[str | pathlib.Path], path: str | pathlib.Path) -> li
     if not found.runs:
         raise RunReadError(
             "Expected runs with a whole epoch behind them. Received: "
-            f"{'; '.join(found.notes) or ', '.join(map(str, folders))}"
+            f"{'; '.join(found.notes) or 'searches alone, ' + ', '.join(map(str, folders))}"
         )
     atomic.write_text(path, text(shown(found.runs)))
-    return list(found.notes)
+    searches = (
+        f"{folder} is left out: it is a search, for neural-alignment search report"
+        for folder in found.searches
+    )
+    return [*found.notes, *searches]
 
 
 def text(runs: Sequence[Shown]) -> str:
@@ -119,7 +123,9 @@ def _what(shown: Shown) -> str:
 
 
 def _length(shown: Shown) -> str:
-    return f"{shown.last['epoch']:g} ({shown.last['global_step']:,.0f})"
+    done, meant = shown.last["epoch"], shown.run.epochs_meant
+    of_all = f" of {meant:g}" if done + 1.0 <= meant else ""  # of a run that is under way
+    return f"{done:g}{of_all} ({shown.last['global_step']:,.0f})"
 
 
 def _best(shown: Shown) -> str:

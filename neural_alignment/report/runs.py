@@ -13,6 +13,7 @@ from neural_alignment.config.groups import rule_options
 from neural_alignment.figures.reader import Run
 from neural_alignment.runs import record
 
+_SECONDS = ("train_seconds", "other_seconds")
 # Where a run is and comes from: no settings of what it computes.
 _NOT_SHOWN = frozenset(("workdir", "preset", "defaults"))
 
@@ -143,10 +144,8 @@ def _times(path: pathlib.Path) -> Times | None:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return Times(
-            sum(int(row["steps"]) for row in rows),
-            math.fsum(float(row["train_seconds"]) for row in rows),
-            math.fsum(float(row["other_seconds"]) for row in rows),
-        )
+        seconds = [math.fsum(float(row[name]) for row in rows) for name in _SECONDS]
+        known = all(map(math.isfinite, seconds))
+        return Times(sum(int(row["steps"]) for row in rows), *seconds) if known else None
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return None  # it is for information alone

@@ -63,7 +63,7 @@ def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str
         RunReadError: a folder that holds no run.
     """
     found = read(folders)
-    ended = [run for run in found.runs if run.metrics and _is_whole(run)]
+    ended = [run for run in found.runs if _is_whole(run) and _is_number(run)]
     tasks: dict[str, list[Run]] = {}
     for run in ended:
         tasks.setdefault(_task(run), []).append(run)
@@ -72,14 +72,21 @@ def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str
         for task, runs in sorted(tasks.items())
         for group in grouped(runs)
     ]  # fmt: skip
-    waiting = [str(run.folder) for run in found.runs if run not in ended]
-    notes = [note for note in found.notes if not note.startswith(tuple(f"{w} " for w in waiting))]
-    notes += [f"{folder} is left out: it has not ended" for folder in waiting]
+    others = {str(run.folder): run for run in found.runs if run not in ended}
+    notes = [note for note in found.notes if not note.startswith(tuple(f"{o} " for o in others))]
+    for folder, run in others.items():
+        why = "its last top-1 is no number" if _is_whole(run) else "it has not ended"
+        notes.append(f"{folder} is left out: {why}")
+    notes += [f"{folder} is left out: it is a search" for folder in found.searches]
     return sorted(made, key=lambda row: (row.task, -row.top1)), notes
 
 
 def _is_whole(run: Run) -> bool:
     return run.metrics[-1]["epoch"] > run.epochs_meant - 0.01
+
+
+def _is_number(run: Run) -> bool:
+    return math.isfinite(run.metrics[-1]["val_top1"])
 
 
 def _task(run: Run) -> str:

@@ -12,7 +12,13 @@ from absl import flags
 from neural_alignment import config
 from neural_alignment.cli import evaluate, prepare, search, train
 from neural_alignment.config.flags import sections
-from neural_alignment.config.options import PathText, UsageError, define_path, settings_of
+from neural_alignment.config.options import (
+    PathText,
+    UsageError,
+    define_path,
+    expand_path,
+    settings_of,
+)
 from neural_alignment.runs import folders
 from neural_alignment.search import flags as search_flags
 from tests.training import children
@@ -70,6 +76,14 @@ def test_variables_of_the_environment(script, flag, monkeypatch):
     assert parse("a$/b") == "a$/b"
     with pytest.raises(ValueError, match=r"\$NOT_SET is not set"):
         parse("$NOT_SET/x")
+
+
+def test_a_name_with_a_dollar_in_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(ValueError, match=r"\$NOT_SET is not set"):
+        expand_path(f"{tmp_path}/$NOT_SET")
+    (tmp_path / "$NOT_SET").mkdir()
+    assert expand_path(f"{tmp_path}/$NOT_SET") == f"{tmp_path}/$NOT_SET"
 
 
 @pytest.mark.parametrize("text", ["", "   "])

@@ -6,10 +6,11 @@ import re
 import pytest
 
 from neural_alignment import report
-from neural_alignment.cli import main
+from neural_alignment.cli import leaderboard, main
 from neural_alignment.figures.reader import RunReadError, read
 from neural_alignment.report.runs import defaults, shown
 from tests.figures.made_runs import make_run, write_table
+from tests.search.test_report import small_search
 
 TIMES = ("epoch", "global_step", "steps", "train_seconds", "other_seconds")
 
@@ -139,3 +140,41 @@ def test_what_cannot_be_shown_is_refused_or_noted(tmp_path, capsys):
     (tmp_path / "run" / "layers.csv").write_text("epoch,layer\n1,x\n")
     assert main.main([*called, str(tmp_path / "run")]) == 1
     assert "layers.csv" in capsys.readouterr().err
+
+
+# Runs as they may lie about: what is changed of one, and what the page or the notes say of it.
+ODD = {
+    "under way": ({"epochs": 1, "train_epochs": 10.0}, "1 of 10 (42)", "after 1 of 10 epochs"),
+    "diverged": ({"metrics.csv": "1,42,nan,nan,nan,0.1,0.5\n"}, "10.00 %", "not finite from epoch"),
+    "no layers": ({"layers.csv": None}, "90.00 %", ""),
+    "times of zero": ({"times.csv": "1,42,42,0.0,0.0\n"}, "0 min 0.0 s", ""),
+    "times that are none": ({"times.csv": "1,42,42,nan,0.0\n"}, "90.00 %", ""),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_runs_of_every_kind_have_a_page(case, tmp_path):
+    changes, cell, note = ODD[case]
+    flags = {key: value for key, value in changes.items() if "." not in key}
+    run = make_run(tmp_path / "x$a$ <b>&'\"_", **flags)
+    for name, rows in ((n, r) for n, r in changes.items() if "." in n):
+        path = run / name
+        head = ",".join(TIMES) if name == "times.csv" else path.read_text().split("\n")[0]
+        path.unlink(missing_ok=True) if rows is None else path.write_text(f"{head}\n{rows}")
+    out = tmp_path / "page.html"
+    notes = report.write([run, make_run(tmp_path / "other", seed=1)], out)
+    page = Page(out.read_text())
+    assert run.name in page.rows[0] and any(cell in row for row in page.rows)
+    assert any(note in each for each in notes) if note else notes == []
+    assert all(address.startswith("data:") for address in page.addresses)
+
+
+def test_many_runs_and_a_search(tmp_path, recwarn):
+    for i in range(24):
+        make_run(tmp_path / f"run-{i:02}", seed=i, epochs=1, layers=())
+    small_search(tmp_path / "search")
+    (note,) = report.write([tmp_path], tmp_path / "page.html")
+    assert "search is left out: it is a search" in note and not recwarn.list
+    with pytest.raises(RunReadError, match="Received: searches alone, .*search"):
+        report.write([tmp_path / "search"], tmp_path / "page.html")
+    assert leaderboard.main(["leaderboard", str(tmp_path / "search")]) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from neural_alignment.cli import leaderboard as command
 from neural_alignment.reproduce import leaderboard
+from tests.figures.made_runs import make_run
 
 HEAD = "epoch,global_step,layer,weight_angle,norm_ratio,alignment_loss,error_angle\n"
 
@@ -90,3 +91,19 @@ def test_wrong_usage(given, code, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert command.main(["leaderboard", *given]) == code
     assert "error: " in capfd.readouterr().err
+
+
+def test_what_is_no_row_is_said(tmp_path, capfd):
+    lost = make_run(tmp_path / "lost", epochs=2, train_epochs=2)
+    head, *rows = (lost / "metrics.csv").read_text().splitlines()
+    rows[-1] = ",".join([*rows[-1].split(",")[:2], *["nan"] * 5])
+    (lost / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
+    assert command.main(["leaderboard", str(lost)]) == 1
+    said = capfd.readouterr().err
+    assert f"{lost} is left out: its last top-1 is no number" in said
+    assert "error: Expected runs that have ended. Received: none" in said
+    make_run(tmp_path / "a", seed=1, epochs=2, train_epochs=2)
+    out = tmp_path / "out"
+    assert command.main(["leaderboard", str(tmp_path), f"--outdir={out}"]) == 0
+    printed = capfd.readouterr().out
+    assert all(f"{out}/leaderboard.{ending}\n" in printed for ending in ("csv", "md"))
