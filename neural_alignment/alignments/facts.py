@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -71,8 +70,3 @@ class Facts:
         """R, in a line; 0 for a rule without."""
         terms = (f"{name}·{name.removesuffix('_coef')}" for name in cls.coefficient_names())
         return cls.loss or " + ".join(terms) or "0"
-
-    @classmethod
-    def summary(cls) -> str:
-        """The first line of the class's docstring."""
-        return (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -156,7 +156,7 @@ def _check_learning_rates(settings: Settings) -> None:
 
 def _check_learning_rate(settings: Settings, rate: LearningRate, prefix: str) -> None:
     if rate.learning_rate_schedule is not None:
-        _check_rate_by_epoch(settings, rate, prefix)
+        _check_rate_by_epoch(settings, prefix)
         return
     drop, boundary, drops = rate.drop, rate.boundary_step, rate.drops or ()
     if list(drops) != sorted(set(drops)):
@@ -199,7 +199,7 @@ def _check_cosine(settings: Settings, rate: LearningRate, prefix: str) -> None:
         _refuse("train_epochs", expected, settings.plan.train_epochs)
 
 
-def _check_rate_by_epoch(settings: Settings, rate: LearningRate, prefix: str) -> None:
+def _check_rate_by_epoch(settings: Settings, prefix: str) -> None:
     """A rate by epoch is said at once, and by nothing else."""
     flag = f"{prefix}learning_rate_schedule"
     expected = f"{flag} or this, not both ({flag}=none takes that one away)"

@@ -58,7 +58,11 @@ def with_flags_of_run(argv: Sequence[str]) -> list[str]:
     for folder in (run, *list(run.parents)[:2]):
         if (folder / "flags.cfg").is_file():
             own = _expand_lines(folder / "flags.cfg", ())
-            return [*argv[:1], *(line for line in own if _name(line) not in _ORIGIN), *argv[1:]]
+            return [
+                *argv[:1],
+                *(line for line in own if record.flag_name(line) not in _ORIGIN),
+                *argv[1:],
+            ]
     return argv
 
 
@@ -81,7 +85,7 @@ def _values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             return
         if argument.startswith("-"):
             _, equals, value = argument.partition("=")
-            yield _name(argument), value if equals else following
+            yield record.flag_name(argument), value if equals else following
 
 
 def _expand(
@@ -92,7 +96,7 @@ def _expand(
     for argument in rest:
         if argument == "--":
             return [*expanded, argument, *rest]
-        name = _name(argument) if argument.startswith("-") else None
+        name = record.flag_name(argument) if argument.startswith("-") else None
         if name != "flagfile" and not (presets and name == "preset"):
             expanded.append(argument)
             continue
@@ -147,7 +151,3 @@ def _is_record(file: pathlib.Path) -> bool:
     """Whether a file is the flags.cfg of a run, which says everything that was not a default."""
     beside = ("lock", "metrics.csv", "checkpoints")
     return file.name == "flags.cfg" and any((file.parent / name).exists() for name in beside)
-
-
-def _name(argument: str) -> str:
-    return argument.lstrip("-").partition("=")[0]

@@ -85,7 +85,7 @@ def check_flags(
     if not path.exists():
         return
     lines = _lines(path)
-    before = {_flag_name(line): line for line in record.complete(lines)}
+    before = {record.flag_name(line): line for line in record.complete(lines)}
     if "jit_compile" in before and "jit_compile" not in values:
         values = {**values, "jit_compile": before["jit_compile"]}  # auto, decided at the start
     compared = set(before) | set(values if given is None else given)
@@ -108,7 +108,3 @@ def _grows(old: str | None, new: str | None, default: float) -> bool:
         return default if line is None else float(line.partition("=")[2])
 
     return epochs(new) >= epochs(old)
-
-
-def _flag_name(line: str) -> str:
-    return line.strip().removeprefix("--").partition("=")[0]

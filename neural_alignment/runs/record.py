@@ -36,6 +36,12 @@ def named(lines: Sequence[str]) -> dict[str, str]:
     return {name: text for name, _, text in split}
 
 
+def flag_name(line: str) -> str:
+    """The name of the flag that a line, or an argument, gives."""
+    (name,) = named([line])
+    return name
+
+
 def is_complete(lines: Sequence[str]) -> bool:
     """Whether the file says all that the run depended on, as it does from version 0.2 on."""
     return "defaults" in named(lines)

@@ -193,7 +193,7 @@ def test_a_run_of_0_1_repeats_what_it_was_and_not_its_preset(run, flagfile):
 
 
 def test_a_run_trained_by_a_file_with_a_preset(tmp_path):
-    """The row of the issue: what it trains, and what its flags.cfg repeats."""
+    """It trains what the preset says, and its flags.cfg repeats it."""
     file = write(tmp_path / "mine.cfg", f"--preset={PRESET}", "--layers_list=8")
     workdir, again = tmp_path / "run", tmp_path / "again"
     short = ["--train_epochs=60", "--max_epochs=0.1"]

@@ -38,8 +38,6 @@ ORIGINAL = """
     constant_rate
 """.split()
 GONE = "\u2013"
-# Read by absl itself.
-ABSL = {"flagfile", "help"}
 
 
 def ours() -> flags.FlagValues:

@@ -132,7 +132,6 @@ def test_an_invalid_flag_is_refused_by_name():
         search_flags.check_trials(plan)
 
 
-BOOLS = ("F", "T").index
 TABLE_5 = {
     "wm": (2, 2048, 0.6905, 15.6607, 0.0283, None, None, "TTTFF FFFF TFF"),
     "wm_ad": (0, 256, 0.9500, 13.9040, 2.8109e-8, None, 0.0053, "TTTFF FFFF TFF"),
