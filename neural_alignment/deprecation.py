@@ -9,14 +9,15 @@ from typing import Any
 
 
 def moved(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a module whose names live elsewhere now.
+    """The `__getattr__` of a module whose names are elsewhere.
 
     Args:
         module: the old module's `__name__`.
         places: old name to "new.module" or, where the name changed too, "new.module:new_name".
 
     Returns:
-        A function for the old module to call `__getattr__`; it warns of every use.
+        A function for the old module to call `__getattr__`; it warns of every use, and raises
+        AttributeError for a name that is not in `places`.
     """
 
     def get(name: str) -> Any:

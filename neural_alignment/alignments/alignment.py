@@ -135,12 +135,8 @@ class Alignment(Facts, Options, abc.ABC):
             Name to `Variable`.
         """
         del linear
-        made = {
-            "backward_kernel": Variable(
-                kernel_shape, initializer("backward_kernel"), self.trains_backward_kernel
-            )
-        }
-        return made | self._mask("backward_mask", kernel_shape)
+        kernel = Variable(kernel_shape, initializer("backward_kernel"), self.trains_backward_kernel)
+        return {"backward_kernel": kernel, **self._mask("backward_mask", kernel_shape)}
 
     def _mask(self, name: str, shape: tuple[int, ...]) -> dict[str, Variable]:
         if self.density == 1.0:
@@ -202,7 +198,15 @@ class Alignment(Facts, Options, abc.ABC):
         return self.replace(activation_fn_override=activation)
 
     def input_noise(self, inputs: Tensor, seed: Tensor | None) -> Tensor:
-        """Noise for a layer's input x, where the rule `disturbs_input`; seed is int32 `[2]`."""
+        """Noise for a layer's input, where the rule `disturbs_input`.
+
+        Args:
+            inputs: x.
+            seed: int32 `[2]`, new at every step.
+
+        Returns:
+            A tensor of x's shape and type.
+        """
         del seed
         return keras.ops.zeros_like(inputs)
 

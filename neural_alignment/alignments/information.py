@@ -31,6 +31,7 @@ class Information(ProjectionAlignment):
         null_coef: of the null primitive.
         amp_coef: of the amp primitive.
         decay_coef: of the decay primitive, or of sparse with `use_sparse`.
+        input_distribution: noise by default; None is the layer's own input.
         reconstruction_reversal: null, and amp with `reconstruction_amp`, take the backward
             reconstruction `W b` instead of the forward one.
         reconstruction_amp: amp pairs the input with that reconstruction.

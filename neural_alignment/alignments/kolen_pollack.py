@@ -27,6 +27,7 @@ class KolenPollack(LayerwiseAlignment):
 
     Args:
         decay_coef: of the decay primitive.
+        update_forward: R decays W as well.
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")

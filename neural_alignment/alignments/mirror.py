@@ -31,6 +31,7 @@ class Mirror(ProjectionAlignment):
     Args:
         decay_coef: of the decay primitive.
         amp_coef: of the amp primitive.
+        input_distribution: noise by default; None is the layer's own input.
     """
 
     decay_coef: Coefficient = option(0.1, "coefficient of the decay primitive")

@@ -135,6 +135,9 @@ class ProjectionOptions(Options):
         batch_center_forward_output: subtract the batch mean from the forward pair.
         center_backward_output: as `center_forward_output`, for the backward pair.
         normalize_backward_output: as `normalize_forward_output`, for the backward pair.
+
+    Raises:
+        ValueError: an option out of range.
     """
 
     input_distribution: str | None = option(

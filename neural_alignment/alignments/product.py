@@ -40,6 +40,7 @@ class Product(LayerwiseAlignment):
 
     Args:
         decay_coef: of the decay primitive, `sum W^2 + sum R^2`.
+        update_forward: R decays W as well.
         expansion: N / N_out; N is rounded up.
         feedback: how Q is drawn: "gaussian" (variance 1/N an element; PFA), "orthogonal"
             (semi-orthogonal columns; PFA-o), "identity" (Kolen–Pollack; needs expansion 1).
@@ -50,6 +51,10 @@ class Product(LayerwiseAlignment):
             starts at 0.3 to 0.5 of |W|).
         density: fraction of Q's and of R's elements that are not fixed at zero; the others of Q
             are scaled so that its variance stays 1/N.
+
+    Raises:
+        ValueError: an option out of range, or a feedback or form that goes with no such expansion
+            or density.
     """
 
     decay_coef: Coefficient = option(1e-3, "coefficient of the decay primitive")

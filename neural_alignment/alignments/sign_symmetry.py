@@ -30,6 +30,9 @@ class SignSymmetry(Alignment):
         magnitude_scale: s: "glorot", as above, or "kaiming", `1 / sqrt(3 fan_in)` (BioTorch's).
         magnitude_distribution: of M: "normal", or "uniform" of the same deviation, within
             `sqrt(3) s` (BioTorch's).
+
+    Raises:
+        ValueError: an option out of range, or a distribution of magnitudes that are not random.
     """
 
     magnitude: str = option(

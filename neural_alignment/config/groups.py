@@ -109,7 +109,14 @@ class Plan:
     )
 
     def kept_steps(self, steps_per_epoch: int) -> tuple[int, ...]:
-        """The last steps of the epochs whose checkpoints are kept."""
+        """The last steps of the epochs whose checkpoints are kept.
+
+        Args:
+            steps_per_epoch: whole steps in an epoch.
+
+        Returns:
+            A step for each of `keep_epochs`.
+        """
         # The margin keeps products like 0.7 * 10 = 7.000000000000001 from costing a step.
         return tuple(math.floor(epoch * steps_per_epoch + 1e-6) for epoch in self.keep_epochs)
 

@@ -77,6 +77,9 @@ def option(
 
     Returns:
         The field.
+
+    Raises:
+        TypeError: a list as the default, which a dataclass would share.
     """
     metadata = {
         "help": help,

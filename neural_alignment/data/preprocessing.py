@@ -28,6 +28,9 @@ class Preprocessing(abc.ABC):
         image_size: pixels a side of the result.
         area: smallest and largest part of the image that a training crop covers; a tenth is the
             least whatever they say.
+
+    Raises:
+        ValueError: image_size < 1.
     """
 
     image_size: int
@@ -122,6 +125,9 @@ class InceptionPreprocessing(Preprocessing):
         color: "fast" changes brightness (by up to 32/255) and saturation (factor 0.5 to 1.5), in
             one order or the other; "full" hue (by up to 0.2) and contrast (0.5 to 1.5) as well,
             in one of four orders; "none" leaves the colours alone.
+
+    Raises:
+        ValueError: image_size < 1, or another color.
     """
 
     area: tuple[float, float] = (0.05, 1.0)

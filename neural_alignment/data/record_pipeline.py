@@ -41,6 +41,9 @@ class ImageNet(Dataset):
         shard_by: "record": every worker reads all training shards, and decodes its part of each
             batch: batches are the same whatever the number of workers. "file": a worker reads its
             own training shards only, for many hosts on one storage; batches depend on their number.
+
+    Raises:
+        ValueError: shuffle_buffer < 1, or another shard_by.
     """
 
     shards: dict[str, tuple[Shard, ...]]

@@ -61,6 +61,15 @@ class Aligned(backend.LayerLosses):
 
     The layer owns what the rule needs (backward kernel, factors, masks, a noise state), as
     weights made right after each kernel.
+
+    Args:
+        *args: of Keras's layer.
+        alignment: a rule's name, its config, an `Alignment`; None is backpropagation.
+        **kwargs: of Keras's layer.
+
+    Raises:
+        ValueError: an unknown rule, or one of a whole model.
+        TypeError: an unknown option of a rule.
     """
 
     places: ClassVar[tuple[Place, ...]] = (Place(),)
@@ -77,7 +86,11 @@ class Aligned(backend.LayerLosses):
         return () if self.alignment is None else self._sites
 
     def set_step_source(self, source: Callable[[], Any] | None) -> None:
-        """Says where the global step comes from outside a `training_step`; None is nowhere."""
+        """Says where the global step comes from outside a `training_step`.
+
+        Args:
+            source: gives the step; None: nobody says it.
+        """
         self._step_source = source
 
     def global_step(self) -> Any:
@@ -90,7 +103,14 @@ class Aligned(backend.LayerLosses):
 
     @abc.abstractmethod
     def map_of(self, site: str) -> Linear:
-        """The map of a site, by the site's name."""
+        """The map of a site.
+
+        Args:
+            site: its name, "" where the layer has one only.
+
+        Returns:
+            The map.
+        """
 
     def linear(self) -> Linear:
         """The map of the layer's first site."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +13,7 @@ from keras import ops
 from neural_alignment import backend, keras_private, ties
 from neural_alignment.alignments import Alignment
 from neural_alignment.backend.contract import Tie
+from neural_alignment.layers import draws
 from neural_alignment.layers.collector import SiteLoss, active_step, is_backpropagation, record
 from neural_alignment.maps import Linear, Narrow, two_kernels
 
@@ -37,37 +36,6 @@ class Place:
     kernel: str = "kernel"
     name: str = ""
     ends: bool = True
-
-
-def stable_hash(*parts: Any) -> int:
-    """A number in [0, 2^31) that is the same in every process."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
-
-
-def _independent(initializer: Any, salt: str) -> Any:
-    """The initializer with another seed: one instance gives the same values at every call."""
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    config = initializer.get_config()
-    if config.get("seed", 0) is None:
-        return type(initializer).from_config(config)
-    if isinstance(config.get("seed"), int):
-        salted = stable_hash(config["seed"], salt)
-        return type(initializer).from_config({**config, "seed": salted})
-    return initializer
-
-
-def _draw_noise_state(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-    """A random number that tells layers apart, and a count of steps from 0."""
-    # Python's generator, as Keras's initializers: `keras.utils.set_random_seed` sets it in every
-    # version, Keras's own global one only in the newer.
-    return keras.ops.convert_to_tensor([random.randrange(2**31 - 1), 0], dtype or "int32")
-
-
-def _fold_in_replica(base: Tensor | int) -> Tensor:
-    # A large odd factor keeps the seeds of replicas away from those of other draws.
-    return ops.cast(base, "int32") + ops.cast(backend.replica(), "int32") * 0x3C6EF35F
 
 
 class Site:
@@ -169,7 +137,7 @@ class Site:
         """
         rule = self.alignment
         made = rule.variables(
-            kernel_shape, lambda salt: _independent(initializer, salt), linear=self.linear
+            kernel_shape, lambda salt: draws.independent(initializer, salt), linear=self.linear
         )
         for name, variable in made.items():
             attribute, of = self._named(name), rule.rule_of(name)
@@ -187,7 +155,7 @@ class Site:
             state = add_weight(
                 name=self._named("noise_state"),
                 shape=(2,),
-                initializer=_draw_noise_state,
+                initializer=draws.noise_state,
                 dtype="int32",
                 trainable=False,
                 autocast=False,
@@ -290,16 +258,21 @@ class Site:
         return {name: backend.read(variable) for name, variable in self.variables.items()}
 
     def noise_seed(self, training: bool | None) -> Tensor | None:
-        """The seed of this call's draws, int32 `[2]`; None where the rule draws nothing."""
+        """The seed of this call's draws.
+
+        Args:
+            training: whether the call counts among those of the noise state.
+
+        Returns:
+            int32 `[2]`; None where the rule draws nothing.
+        """
         if not self.alignment.is_random:
             return None
         active = active_step()
         if active is not None:
-            base = _fold_in_replica(stable_hash(active.seed, self.path))
-            base = base + ops.cast(active.draw, "int32") * 0x1B873593
-            return ops.stack([base, ops.cast(active.global_step, "int32")])
+            return draws.seed_of_step(active, self.path)
         state = backend.read(self.noise_state)
-        seed = ops.stack([_fold_in_replica(state[0]), state[1]])
+        seed = ops.stack([draws.of_replica(state[0]), state[1]])
         if training:
             self.noise_state.assign(state + ops.convert_to_tensor([0, 1], "int32"))
         return seed

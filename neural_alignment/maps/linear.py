@@ -24,7 +24,15 @@ class Linear(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """`y = x K`."""
+        """`y = x K`.
+
+        Args:
+            inputs: x.
+            kernel: K.
+
+        Returns:
+            y.
+        """
 
     def input_gradient(self, inputs: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
         """`dy K^T`.
@@ -53,7 +61,14 @@ class Linear(abc.ABC):
         return backend.kernel_gradient(self, inputs, kernel, upstream)
 
     def outputs_last(self, kernel: Tensor) -> Tensor:
-        """The kernel turned to `[*window, inputs, outputs]`, one output a column."""
+        """The kernel turned so that an output is a column.
+
+        Args:
+            kernel: K.
+
+        Returns:
+            `[*window, inputs, outputs]`.
+        """
         return kernel
 
     def from_outputs_last(self, turned: Tensor, kernel_shape: Shape) -> Tensor:
@@ -70,11 +85,25 @@ class Linear(abc.ABC):
         return turned
 
     def outputs_last_shape(self, kernel_shape: Shape) -> Shape:
-        """The shape of `outputs_last(kernel)`."""
+        """The shape of `outputs_last(kernel)`.
+
+        Args:
+            kernel_shape: K's shape.
+
+        Returns:
+            `(*window, inputs, outputs)`.
+        """
         return tuple(kernel_shape)
 
     def outputs(self, kernel_shape: Shape) -> int:
-        """Number of outputs at one position: units, filters."""
+        """Number of outputs at one position: units, filters.
+
+        Args:
+            kernel_shape: K's shape.
+
+        Returns:
+            The number.
+        """
         return self.outputs_last_shape(kernel_shape)[-1]
 
     def output_axis(self, inputs: Tensor, kernel_shape: Shape) -> int | None:
@@ -102,11 +131,25 @@ class Linear(abc.ABC):
         return None
 
     def fan_in(self, kernel_shape: Shape) -> int:
-        """Number of inputs that one output sums over."""
+        """Number of inputs that one output sums over.
+
+        Args:
+            kernel_shape: K's shape.
+
+        Returns:
+            The number.
+        """
         return math.prod(self.outputs_last_shape(kernel_shape)[:-1])
 
     def fan_out(self, kernel_shape: Shape) -> int:
-        """Number of outputs that the window of one input reaches."""
+        """Number of outputs that the window of one input reaches.
+
+        Args:
+            kernel_shape: K's shape.
+
+        Returns:
+            The number.
+        """
         *window, _, outputs = self.outputs_last_shape(kernel_shape)
         return math.prod(window) * outputs
 
@@ -125,6 +168,13 @@ class Linear(abc.ABC):
         return math.prod(keras.ops.shape(outputs)[1:]) / self.outputs(kernel_shape)
 
     def mask_of_outputs(self, mask: Tensor | None) -> Tensor | None:
-        """The mask of the outputs, given one of the leading axes of the inputs; None is no mask."""
+        """The mask of the outputs.
+
+        Args:
+            mask: bool, the leading axes of the inputs, or None.
+
+        Returns:
+            The mask of the outputs' leading axes; None where there is none.
+        """
         del mask
         return None

@@ -37,11 +37,25 @@ class Units(Linear):
         return self.whole.units_axis
 
     def columns(self, kernel: Tensor) -> Tensor:
-        """The kernel of these units, of the layer's."""
+        """The kernel of these units.
+
+        Args:
+            kernel: the layer's.
+
+        Returns:
+            `[*window, inputs, units]`.
+        """
         return self.whole.outputs_last(kernel)[..., self.first : self.last]
 
     def of_outputs(self, outputs: Tensor) -> Tensor:
-        """The outputs of these units, of the layer's or of what is broadcast to them."""
+        """The outputs of these units.
+
+        Args:
+            outputs: the layer's, or what is broadcast to them.
+
+        Returns:
+            As the outputs, with these units alone on their axis.
+        """
         axis = self.units_axis
         if axis is None or outputs.shape[axis] == 1 < self.whole.outputs(self.kernel_shape):
             return outputs
