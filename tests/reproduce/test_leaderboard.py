@@ -61,7 +61,7 @@ def test_the_table_is_read_back(runs):
 @pytest.mark.parametrize(
     ("rule", "flags", "operations"),
     [
-        ("cosine", ["--cosine_coef=1", "--import=mine.py"], None),  # of the user's own
+        ("mine", ["--mine_coef=1", "--import=mine.py"], None),  # of the user's own
         ("mirror", ["--sum_batches=true"], 2),  # of another version
         ("mirror", ["--amp_coef=much"], None),
         ("mirror", ["--input_distribution=none"], 1),
