@@ -11,7 +11,7 @@ from typing import Any
 
 from neural_alignment import config
 from neural_alignment.cli import environment
-from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
 from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
@@ -105,6 +105,7 @@ def _main(argv: Sequence[str]) -> int:
         sys.stdout.write(help_text(_PROGRAM, full=True))
         return DONE
     fv, folders = parse(_PROGRAM, config.expand(argv, presets=False))
+    check_given(fv, "figure", "format", "layers", "epochs")
     drawing = read_group(Drawing, fv)
     if drawing.listed:
         _show_kinds()

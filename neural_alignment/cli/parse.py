@@ -66,6 +66,24 @@ def parse(program: Program, argv: Sequence[str]) -> tuple[flags.FlagValues, list
     return fv, rest[1:]
 
 
+def check_given(fv: flags.FlagValues, *names: str) -> None:
+    """Refuses lists that are given and empty, as a variable that is not set makes them.
+
+    Args:
+        fv: parsed flags.
+        *names: of flags that mean all of something where they are not given.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    for name in names:
+        if fv[name].present and not fv[name].value:
+            raise UsageError(
+                f"--{name}: expected one or several, comma-separated. Received: '' (a variable "
+                "that is not set?)"
+            )
+
+
 def help_text(program: Program, full: bool) -> str:
     """What `--help` shows.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from neural_alignment import atomic, config, reproduce
 from neural_alignment.cli import environment
-from neural_alignment.cli.parse import Program, help_text, parse, wants_help
+from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
 from neural_alignment.cli.running import run
 from neural_alignment.config.options import (
     PathText,
@@ -20,6 +20,7 @@ from neural_alignment.config.options import (
     define_group,
     option,
     read_group,
+    refuse,
     settings_of,
 )
 from neural_alignment.exits import DONE, FAILED, Interrupted
@@ -33,6 +34,9 @@ from neural_alignment.search.processes import Launcher, ScriptLauncher
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Flags that say something of runs alone.
+_OF_RUNS = ("seeds", "only", "scale", "parallel", "devices", "train")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ def _main(argv: Sequence[str]) -> int:
         sys.stdout.write(help_text(_PROGRAM, full=True))
         return DONE
     fv, rest = parse(_PROGRAM, config.expand(argv, presets=False))
+    check_given(fv, "only", "devices")
     given = read_group(Reproduction, fv)
     if given.listed:
         return _list()
@@ -105,10 +110,22 @@ def _main(argv: Sequence[str]) -> int:
         recipe = reproduce.get(rest[0])
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if recipe.data is None and given.data_dir is not None:
-        raise UsageError(f"--data_dir: expected none, as {recipe.name} needs no files. "
-                         f"Received: {given.data_dir!r}")  # fmt: skip
+    _check(recipe, given, [name for name in _OF_RUNS if fv[name].present])
     return _reproduce(recipe, given)
+
+
+def _check(recipe: reproduce.Recipe, given: Reproduction, of_runs: Sequence[str]) -> None:
+    """Refuses what the recipe does not take, before anything is written or run."""
+    if recipe.data is None and given.data_dir is not None:
+        refuse("data_dir", f"none, as {recipe.name} needs no files", given.data_dir)
+    if given.data_dir is not None and "://" not in given.data_dir:
+        if not pathlib.Path(given.data_dir).exists():
+            refuse("data_dir", f"a folder with {recipe.data}", f"{given.data_dir}, no such folder")
+    if of_runs and not recipe.count:
+        refuse(of_runs[0], f"none, as {recipe.name} has no runs: it is drawn from theory", "one")
+    devices.check_names(given.devices)
+    if set(given.devices) - {"cpu"} and not devices.has_gpu():
+        refuse("devices", "cpu, as there is no NVIDIA GPU here", ",".join(given.devices))
 
 
 def _list() -> int:
@@ -156,7 +173,9 @@ def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
         _draw(console, recipe, done, folder)
     for job in failed:
         environment.say(f"error: {job.name} failed; its output is in {log_of(job)}\n")
-    return FAILED if failed else DONE
+    if planned and not done:
+        environment.say(f"error: Expected runs that are done in {folder}. Received: none\n")
+    return FAILED if failed or (planned and not done) else DONE
 
 
 def _there(
@@ -189,7 +208,8 @@ def _announce(
     if given.scale != 1.0:
         moved = ", every schedule with it" if recipe.has_schedules else ""
         lines.append(f"{given.scale:g} of the recipe's length{moved}: not the published setting")
-    lines.append(f"{planned} runs, {planned - missing} of them there")
+    runs = "1 run" if planned == 1 else f"{planned} runs"
+    lines += [f"{runs}, {planned - missing} of them there"] if planned else []
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
 
 
@@ -244,14 +264,20 @@ def _draw(
     from neural_alignment.figures.material import NotDrawn
 
     labels = {job.workdir: job.series for job in done}
+    notes: dict[str, None] = {}
+    plain = {"highlight": False, "soft_wrap": True, "markup": False}
     for name in recipe.figures:
         try:
             written = figures.draw(list(labels), folder / "figures", [name], labels=labels)
         except NotDrawn as lacking:
-            console.print(f"{name} is not drawn: {lacking}", highlight=False, markup=False)
+            why = str(lacking).removeprefix(f"{name}: ")
+            console.print(f"{name} is not drawn: {why}", **plain)
             continue
         for path in written.files:
-            console.print(str(path), highlight=False, soft_wrap=True, markup=False)
+            console.print(str(path), **plain)
+        notes |= dict.fromkeys(written.notes)
+    for note in notes:
+        environment.say(f"note: {note}\n")
 
 
 if __name__ == "__main__":

@@ -187,6 +187,8 @@ def scaled(
     if not settings.timing.constant_rate:
         raise UsageError("--constant_rate: expected true, to scale a run's length. Received: false")
     changed: dict[str, FlagValue] = {"train_epochs": _times(settings.plan.train_epochs, factor)}
+    if not changed["train_epochs"]:
+        raise UsageError(f"--scale: expected what leaves a run some length. Received: {factor:g}")
     in_force = set(settings.given)
     for prefix, rate in (("", settings.rate), ("alignment_", settings.alignment_rate)):
         if not rate.constant_lr and not rate.learning_rate_schedule:

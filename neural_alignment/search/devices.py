@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from neural_alignment.config.options import refuse
 from neural_alignment.search.space import FlagValue
 
 
@@ -55,6 +56,20 @@ def has_gpu() -> bool:
     """Whether TensorFlow would find an NVIDIA GPU here; without importing it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return Path("/dev/nvidiactl").exists() and not hidden
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuses what is no device.
+
+    Args:
+        names: as `assign` takes them.
+
+    Raises:
+        UsageError: names it.
+    """
+    for name in names:
+        if name != "cpu" and not name.isdigit():
+            refuse("devices", "CUDA device ids, or cpu", name)
 
 
 def uses_gpu(names: Sequence[str]) -> bool:

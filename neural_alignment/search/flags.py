@@ -164,9 +164,7 @@ def read(fv: flags.FlagValues) -> Search:
     for name in ("space", "searchdir"):
         if not getattr(search, name):
             raise UsageError(f"--{name}: expected a value; it is required. Received: none")
-    for device in search.devices:
-        if device != "cpu" and not device.isdigit():
-            refuse("devices", "CUDA device ids, or cpu", device)
+    devices.check_names(search.devices)
     for text in search.train_flag:
         _check_assignment(text)
     if search.spark is not None and not _is_master(search.spark):

@@ -353,3 +353,10 @@ def test_a_table_without_a_measure(tmp_path):
     (run / "metrics.csv").write_text(text)
     draw([run], tmp_path / "out", ["curves"], ["svg"])
     assert {r["measure"] for r in read_table(tmp_path / "out/curves.csv")} == {"val_top1", "loss"}
+
+
+@pytest.mark.parametrize("flag", ["figure", "format", "layers", "epochs"])
+def test_an_empty_list_is_not_all(flag, runs, tmp_path, capsys):
+    out = f"--outdir={tmp_path / 'out'}"
+    assert command.main(["figures", str(runs / "sa0"), f"--{flag}=", out]) == 2
+    assert f"--{flag}: expected one or several" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """`neural-alignment reproduce`: what is run, what is not run again, what is written."""
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -76,6 +77,9 @@ def there(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
     (folder / "recipes").mkdir()
     (folder / "recipes/tiny.toml").write_text(RECIPE)
+    (folder / "recipes/real.toml").write_text(f'data = "mnist"\n{RECIPE}')
+    head = RECIPE[: RECIPE.index("figures")]
+    (folder / "recipes/theory.toml").write_text(f'{head}\nseries = []\nfigures = ["eigenvalues"]')
     return folder
 
 
@@ -131,7 +135,9 @@ def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
 
 
 def test_nothing_is_run_where_it_must_not_be(there, capfd):
-    assert command.main(["reproduce", "tiny", f"--outdir={there / 'none'}", "--notrain"]) == 0
+    assert command.main(["reproduce", "tiny", f"--outdir={there / 'none'}", "--notrain"]) == 1
+    said = capfd.readouterr().err
+    assert f"Expected runs that are done in {there}/none/tiny. Received: none" in said
     assert HereLauncher.started == []
     assert not (there / "none").exists()
 
@@ -181,7 +187,7 @@ def test_what_is_refused_once_is_not_tried_again(there, tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "expected one of tiny"),
+        ([], "expected one of real, theory, tiny"),
         (["tiny", "tiny"], "expected one of"),
         (["tinny"], "did you mean 'tiny'"),
         (["tiny", "--seeds=0"], "seeds"),
@@ -189,6 +195,16 @@ def test_what_is_refused_once_is_not_tried_again(there, tmp_path, monkeypatch, c
         (["tiny", "--parallel=0"], "parallel"),
         (["tiny", "--only=XX"], "only: expected some of BP, SA"),
         (["tiny", "--data_dir=there"], "data_dir: expected none"),
+        (["tiny", "--only="], "--only: expected one or several"),
+        (["tiny", "--devices="], "--devices: expected one or several"),
+        (["tiny", "--devices=7"], "--devices: expected cpu, as there is no NVIDIA GPU"),
+        (["tiny", "--devices=gpu"], "--devices: expected CUDA device ids, or cpu"),
+        (["tiny", "--scale=1e-9"], "--scale: expected what leaves a run some length"),
+        (["real", "--data_dir=/nowhere"], "a folder with mnist. Received: '/nowhere, no such"),
+        *(
+            (["theory", f"--{flag}"], f"--{flag.partition('=')[0]}: expected none, as theory has")
+            for flag in ("seeds=2", "scale=2", "only=BP", "parallel=2", "devices=cpu")
+        ),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_written(arguments, named, tmp_path, capfd):
@@ -207,3 +223,19 @@ def test_list_and_help(capfd, monkeypatch):
     assert "…" not in listed
     assert command.main(["reproduce", "--help"]) == 0
     assert "--scale=X" in capfd.readouterr().out
+
+
+def test_notes_of_the_figures_are_told(there, tmp_path, capfd):
+    assert run(there, "--seeds=1", "--only=BP", "--nodraw") == 0
+    shutil.copytree(there / "out", tmp_path / "out")
+    table = tmp_path / "out/tiny/BP/seed-0/metrics.csv"
+    head, *rows = table.read_text().splitlines()
+    cells = rows[0].split(",")
+    cells[2] = "nan"
+    table.write_text("\n".join([head, ",".join(cells), *rows[1:]]) + "\n")
+    capfd.readouterr()
+    arguments = ["--seeds=1", "--only=BP", f"--outdir={tmp_path / 'out'}"]
+    assert command.main(["reproduce", "tiny", *arguments]) == 0
+    said = capfd.readouterr()
+    assert "BP/seed-0 has numbers that are not finite from epoch 1 on" in said.err
+    assert said.out.count("angles is not drawn: Expected") <= 1 and "angles: " not in said.out
