@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from neural_alignment.alignments.alignment import Alignment
-from neural_alignment.messages import did_you_mean
+from neural_alignment.registry import Registry
 
-_RULES: dict[str, type[Alignment]] = {}
+_RULES: Registry[type[Alignment]] = Registry("a rule")
 
 
 def register(name: str) -> Callable[[type[Alignment]], type[Alignment]]:
@@ -23,17 +23,13 @@ def register(name: str) -> Callable[[type[Alignment]], type[Alignment]]:
     Raises:
         ValueError: the name is taken.
     """
+    add = _RULES.register(name)
 
-    def decorate(cls: type[Alignment]) -> type[Alignment]:
-        if name in _RULES:
-            raise ValueError(
-                f"Expected a new rule name. Received: {name!r}, which is {_RULES[name].__name__}."
-            )
+    def named(cls: type[Alignment]) -> type[Alignment]:
         cls.name = name
-        _RULES[name] = cls
-        return cls
+        return add(cls)
 
-    return decorate
+    return named
 
 
 def names() -> tuple[str, ...]:
@@ -43,7 +39,7 @@ def names() -> tuple[str, ...]:
 
 def layer_names() -> tuple[str, ...]:
     """Names of the rules of single layers, sorted: without those of whole models."""
-    return tuple(name for name in names() if not _RULES[name].of_model)
+    return tuple(name for name in names() if not rule(name).of_model)
 
 
 def rule(name: str) -> type[Alignment]:
@@ -58,12 +54,7 @@ def rule(name: str) -> type[Alignment]:
     Raises:
         ValueError: there is no such rule.
     """
-    if name not in _RULES:
-        raise ValueError(
-            f"Expected a rule's name: {', '.join(names())}. "
-            f"Received: {name!r}{did_you_mean(name, names())}."
-        )
-    return _RULES[name]
+    return _RULES.load(name)
 
 
 def get(identifier: str | Mapping[str, Any] | Alignment | None) -> Alignment | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import functools
 import importlib.util
 import inspect
 import pathlib
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neural_alignment import alignments
-from neural_alignment.messages import did_you_mean
+from neural_alignment.registry import Registry, check_options
 
 if TYPE_CHECKING:
     import keras
@@ -21,26 +21,19 @@ Builder = Callable[..., "keras.Model"]
 RESNET_DEPTHS = (18, 34, 50, 101, 152, 200)
 CIFAR_RESNET_DEPTHS = (20, 32, 44, 56)
 
-# A builder and the arguments that its name fixes; a builder is a function, or where to import it.
-_BUILDERS: dict[str, tuple[Builder | str, dict[str, Any]]] = {
-    "fc": ("neural_alignment.models.basic:fc", {}),
-    "conv": ("neural_alignment.models.basic:conv", {}),
-    "lenet5": ("neural_alignment.models.basic:lenet5", {}),
-}
+_BUILDERS: Registry[Builder] = Registry(
+    "a model",
+    {name: f"{__package__}.basic:{name}" for name in ("fc", "conv", "lenet5")},
+)
+# The builder's arguments that a model's name fixes.
+_FIXED: dict[str, dict[str, Any]] = {}
 for _depth in RESNET_DEPTHS:
-    _BUILDERS[f"resnet{_depth}"] = (
-        "neural_alignment.models.resnet_v1:resnet_v1",
-        {"depth": _depth},
-    )
-    _BUILDERS[f"resnet{_depth}_v2"] = (
-        "neural_alignment.models.resnet_v2:resnet_v2",
-        {"depth": _depth},
-    )
+    _BUILDERS[f"resnet{_depth}"] = f"{__package__}.resnet_v1:resnet_v1"
+    _BUILDERS[f"resnet{_depth}_v2"] = f"{__package__}.resnet_v2:resnet_v2"
+    _FIXED[f"resnet{_depth}"] = _FIXED[f"resnet{_depth}_v2"] = {"depth": _depth}
 for _depth in CIFAR_RESNET_DEPTHS:
-    _BUILDERS[f"resnet{_depth}"] = (
-        "neural_alignment.models.resnet_cifar:resnet_cifar",
-        {"depth": _depth},
-    )
+    _BUILDERS[f"resnet{_depth}"] = f"{__package__}.resnet_cifar:resnet_cifar"
+    _FIXED[f"resnet{_depth}"] = {"depth": _depth}
 
 
 def names() -> tuple[str, ...]:
@@ -60,14 +53,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     Raises:
         ValueError: the name is taken.
     """
-    if name in _BUILDERS:
-        raise ValueError(f"Expected a new model name. Received: {name!r}, which is taken.")
-
-    def add(builder: Builder) -> Builder:
-        _BUILDERS[name] = (builder, {})
-        return builder
-
-    return add
+    return _BUILDERS.register(name)
 
 
 def options(name: str) -> tuple[str, ...]:
@@ -82,9 +68,11 @@ def options(name: str) -> tuple[str, ...]:
     Raises:
         ValueError: no such model.
     """
-    builder, fixed = _entry(name)
-    known = inspect.signature(builder).parameters if callable(builder) else _arguments(builder)
-    return tuple(option for option in known if option not in fixed)
+    builder = _BUILDERS[name]
+    known = (
+        _arguments(builder) if isinstance(builder, str) else inspect.signature(builder).parameters
+    )
+    return tuple(option for option in known if option not in _FIXED.get(name, {}))
 
 
 def get(name: str, **kwargs: Any) -> keras.Model:
@@ -101,25 +89,19 @@ def get(name: str, **kwargs: Any) -> keras.Model:
     Raises:
         ValueError: unknown name or option, or an option's value makes no sense.
     """
-    builder, fixed = _builder(name)
-    valid = options(name)
-    unknown = sorted(set(kwargs) - set(valid))
-    if unknown:
-        raise ValueError(
-            f"Expected options of the model {name!r}: {', '.join(valid)}. "
-            f"Received: {', '.join(unknown)}."
-        )
+    check_options(f"the model {name!r}", options(name), kwargs)
     if "input_shape" not in kwargs:
         raise ValueError(
             f"Expected input_shape for the model {name!r}, the shape of one example, such as "
             "(224, 224, 3). Received: none."
         )
+    build = functools.partial(_BUILDERS.load(name), **_FIXED.get(name, {}))
     rule = alignments.get(kwargs.get("alignment"))
     if rule is None or not rule.of_model:
-        return builder(**fixed, **kwargs)
+        return build(**kwargs)
     from neural_alignment.layers import align  # imports Keras
 
-    return align(builder(**fixed, **kwargs | {"alignment": None}), rule)
+    return align(build(**kwargs | {"alignment": None}), rule)
 
 
 def _arguments(builder: str) -> list[str]:
@@ -132,20 +114,3 @@ def _arguments(builder: str) -> list[str]:
         if isinstance(node, ast.FunctionDef) and node.name == function
     )
     return [argument.arg for argument in (*found.args.args, *found.args.kwonlyargs)]
-
-
-def _entry(name: str) -> tuple[Builder | str, dict[str, Any]]:
-    if name not in _BUILDERS:
-        raise ValueError(
-            f"Expected a model: {', '.join(names())}. "
-            f"Received: {name!r}{did_you_mean(name, names())}."
-        )
-    return _BUILDERS[name]
-
-
-def _builder(name: str) -> tuple[Builder, dict[str, Any]]:
-    builder, fixed = _entry(name)
-    if isinstance(builder, str):
-        module, _, function = builder.partition(":")
-        builder = getattr(importlib.import_module(module), function)
-    return builder, fixed

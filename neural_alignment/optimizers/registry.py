@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
-from neural_alignment.messages import did_you_mean
+from neural_alignment.registry import Registry
 
-# A class, or the module of this package and the class in it.
-_CLASSES: dict[str, type | str] = {
-    "gd": "gd:GradientDescent",
-    "momentum": "momentum:Momentum",
-    "adagrad": "adagrad:Adagrad",
-    "rmsprop": "rmsprop:RMSprop",
-    "adam": "adam:Adam",
-    "radam": "radam:RAdam",
-    "swats": "swats:SWATS",
-    "swrats": "swats:SWRATS",
-}
+_CLASSES: Registry[type] = Registry(
+    "an optimizer",
+    {
+        "adagrad": f"{__package__}.adagrad:Adagrad",
+        "adam": f"{__package__}.adam:Adam",
+        "gd": f"{__package__}.gd:GradientDescent",
+        "momentum": f"{__package__}.momentum:Momentum",
+        "radam": f"{__package__}.radam:RAdam",
+        "rmsprop": f"{__package__}.rmsprop:RMSprop",
+        "swats": f"{__package__}.swats:SWATS",
+        "swrats": f"{__package__}.swats:SWRATS",
+    },
+)
 
 # Whose update is linear in the gradients.
 LINEAR = ("gd", "momentum")
@@ -41,14 +42,7 @@ def register(name: str) -> Callable[[type], type]:
     Raises:
         ValueError: the name is taken.
     """
-    if name in _CLASSES:
-        raise ValueError(f"Expected a new optimizer name. Received: {name!r}, which is taken.")
-
-    def add(cls: type) -> type:
-        _CLASSES[name] = cls
-        return cls
-
-    return add
+    return _CLASSES.register(name)
 
 
 def rule(name: str) -> type:
@@ -63,17 +57,7 @@ def rule(name: str) -> type:
     Raises:
         ValueError: there is no such update rule.
     """
-    if name not in _CLASSES:
-        raise ValueError(
-            f"Expected an optimizer's name: {', '.join(names())}. "
-            f"Received: {name!r}{did_you_mean(name, names())}."
-        )
-    found = _CLASSES[name]
-    if isinstance(found, str):
-        module, _, class_name = found.partition(":")
-        found = getattr(importlib.import_module(f"{__package__}.{module}"), class_name)
-        _CLASSES[name] = found
-    return found
+    return _CLASSES.load(name)
 
 
 def get(name: str, **options: Any) -> Any:

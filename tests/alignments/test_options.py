@@ -198,8 +198,8 @@ def test_one_object_serves_many_layers_and_cannot_change():
 
 
 def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="Expected a new rule name. Received: 'mirror'"):
-        alignments.register("mirror")(alignments.Mirror)
+    with pytest.raises(ValueError, match="Expected a new name for a rule. Received: 'mirror'"):
+        alignments.register("mirror")
     assert alignments.rule("mirror") is alignments.Mirror
 
 

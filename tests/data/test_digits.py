@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import data
+from neural_alignment.registry import Registry
 
 SPLIT_TRAIN = [2, 8, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8]
 SPLIT_VALIDATION = [0, 7, 7, 4, 7, 2, 0, 1, 2, 4, 8, 1]
@@ -191,14 +192,14 @@ def test_names_and_options():
     assert {"digits", "mnist", "fashion_mnist", "cifar10"} <= set(data.names())
     for name in data.names():
         assert isinstance(data.options(name), tuple)  # and so every loader can be imported
-    with pytest.raises(ValueError, match="Expected a data set: .*digits.*Received: 'digit'"):
+    with pytest.raises(ValueError, match="Expected a data set's name: .*digits.*Received: 'digit'"):
         data.get("digit")
     with pytest.raises(ValueError, match="image_size, .*Received: data_dir"):
         data.get("digits", data_dir="here")
 
 
 def test_a_data_set_of_ones_own(monkeypatch):
-    monkeypatch.setattr("neural_alignment.data.registry._LOADERS", {})
+    monkeypatch.setattr("neural_alignment.data.registry._LOADERS", Registry("a data set"))
 
     @data.register("tiny")
     def load(name):

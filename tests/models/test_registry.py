@@ -5,6 +5,7 @@ import pytest
 
 from neural_alignment import models
 from neural_alignment.models import registry
+from neural_alignment.registry import Registry
 
 
 def test_names_are_there_without_tensorflow():
@@ -21,7 +22,7 @@ def test_names_are_there_without_tensorflow():
 
 
 def test_unknown_name_is_refused_with_the_valid_ones():
-    with pytest.raises(ValueError, match=r"Expected a model: fc, conv.*resnet81.*did you mean"):
+    with pytest.raises(ValueError, match=r"Expected a model's name: fc, conv.*resnet81.*did you"):
         models.get("resnet81", input_shape=(32, 32, 3))
 
 
@@ -47,7 +48,7 @@ def test_options_share_names(name):
 
 
 def test_a_model_is_registered_once(monkeypatch):
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_BUILDERS", Registry("a model", registry._BUILDERS))
 
     @models.register("mine")
     def build(input_shape, alignment=None):

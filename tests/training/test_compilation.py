@@ -81,7 +81,7 @@ def on_the_host(input_shape, num_classes=10, alignment=None):
 
 
 def test_what_xla_cannot_compile_is_named_with_the_remedy(tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(registry._BUILDERS, "on_the_host", (on_the_host, {}))
+    monkeypatch.setitem(registry._BUILDERS, "on_the_host", on_the_host)
     flags = ("--dataset=digits", "--model=on_the_host", "--alignment=feedback", "--max_epochs=0.1")
     made = [
         config.read(parse(*flags, f"--jit_compile={choice}", f"--workdir={tmp_path / choice}"))
