@@ -16,8 +16,10 @@ import dataclasses
 import io
 import os
 import pathlib
+import signal
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -25,7 +27,10 @@ from absl import flags
 
 from neural_alignment import atomic, data
 from neural_alignment.config.options import PathText, define_group, option, read_group
+from neural_alignment.exits import DONE, FAILED, USAGE, Interrupted
 from neural_alignment.lock import FileLock
+from neural_alignment.messages import of_system, told
+from neural_alignment.runs.folders import check_run
 from neural_alignment.runs.table import LAYER_METRICS, METRICS, TIMES, Table
 
 # Rule to the rate of W (and of B, where it takes W's gradient).
@@ -165,6 +170,7 @@ def run(settings: Settings) -> None:
     x, held_out = (_pixels(i) for i in (mnist.train_images, mnist.validation_images))
     t = np.eye(10, dtype=np.float32)[mnist.train_labels]
     folder = pathlib.Path(settings.workdir)
+    check_run(folder)
     with FileLock(folder / "lock", "workdir"):
         _check(folder, settings)
         tables = {
@@ -262,9 +268,15 @@ def _restore(folder: pathlib.Path, network: Network) -> int:
     path = folder / "state.npz"
     if not path.exists():
         return 0
-    with np.load(path) as state:
-        network.restore(dict(state))
-        return int(state["epoch"])
+    try:
+        with path.open("rb") as file, np.load(file) as state:
+            network.restore(dict(state))
+            return int(state["epoch"])
+    except (EOFError, KeyError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Expected the state of a run in {path}. Received: {told(error)}. Put it back as it "
+            "was, or give another --workdir"
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -274,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line, the program's name first; None: this process's.
 
     Returns:
-        The exit code: 0; 2 for wrong usage.
+        The exit code: 0; 1 for an error; 2 for wrong usage; 130 where Ctrl-C ended it.
     """
     fv = flags.FlagValues()
     define_group(Settings, fv)
@@ -286,8 +298,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(settings)
     except (ValueError, FileNotFoundError, flags.Error) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+        return USAGE
+    except OSError as error:
+        sys.stderr.write(f"error: {of_system(error)}\n")
+        return FAILED
+    except RuntimeError as error:  # a folder that is in use, or a table that is none
+        sys.stderr.write(f"error: {error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; the same command goes on after the last whole epoch.\n")
+        return Interrupted(signal.SIGINT).code
+    return DONE
 
 
 if __name__ == "__main__":

@@ -104,3 +104,37 @@ def test_wrong_usage(mnist, tmp_path, capfd):
     assert akrout.main(run) == 0
     assert akrout.main([*run, "--seed=1"]) == 2
     assert "whose flags.cfg has others" in capfd.readouterr().err
+
+
+# What a run directory may be: how it is laid, the exit code, and what is said.
+FOLDERS = {
+    "a file": (lambda d: d.write_text("x"), 2, "expected a folder"),
+    "of something else": (lambda d: (d.mkdir(), (d / "thesis.tex").write_text("x")), 2, "thesis"),
+    "a state cut short": (lambda d: cut(d / "state.npz"), 2, "Expected the state of a run in"),
+    "a table that is none": (lambda d: (d / "metrics.csv").write_text("a,b\n1,2\n"), 1, "columns"),
+}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_run_directory_that_is_none(case, mnist, tmp_path, capfd):
+    lay, code, message = FOLDERS[case]
+    run = ["akrout", "--data_dir=x", f"--workdir={tmp_path / 'run'}", "--train_epochs"]
+    if case.endswith(("short", "none")):
+        assert akrout.main([*run, "1"]) == 0
+    lay(tmp_path / "run")
+    assert akrout.main([*run, "2"]) == code
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and message in said and "Traceback" not in said
+
+
+def test_ctrl_c_ends_it_with_a_word(mnist, tmp_path, monkeypatch, capfd):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(akrout, "_epoch", stop)
+    assert akrout.main(["akrout", "--data_dir=x", f"--workdir={tmp_path / 'run'}"]) == 130
+    assert "the same command goes on" in capfd.readouterr().err
