@@ -150,7 +150,10 @@ def _list() -> int:
 
 
 def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
-    environment.prepare("reproduce")
+    if recipe.count and given.train:
+        environment.prepare("reproduce")
+    else:  # what is there, or theory, takes no TensorFlow
+        environment.require("reproduce", "rich", *(["matplotlib"] if given.draw else []))
     from rich.console import Console
 
     console = Console()

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import sys
 
 import pytest
 
@@ -79,7 +80,7 @@ def there(tmp_path_factory):
     (folder / "recipes/tiny.toml").write_text(RECIPE)
     (folder / "recipes/real.toml").write_text(f'data = "mnist"\n{RECIPE}')
     head = RECIPE[: RECIPE.index("figures")]
-    (folder / "recipes/theory.toml").write_text(f'{head}\nseries = []\nfigures = ["eigenvalues"]')
+    (folder / "recipes/theory.toml").write_text(f'{head}\nseries = []\nfigures = ["gradient_flow"]')
     return folder
 
 
@@ -239,3 +240,12 @@ def test_notes_of_the_figures_are_told(there, tmp_path, capfd):
     said = capfd.readouterr()
     assert "BP/seed-0 has numbers that are not finite from epoch 1 on" in said.err
     assert said.out.count("angles is not drawn: Expected") <= 1 and "angles: " not in said.out
+
+
+def test_theory_and_what_is_there_need_no_tensorflow(there, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert command.main(["reproduce", "theory", f"--outdir={tmp_path}"]) == 0
+    assert (tmp_path / "theory/figures/gradient_flow.png").is_file()
+    for flag, said in (("--notrain", "Expected runs that are done"), ("", "Expected TensorFlow")):
+        assert command.main(["reproduce", "tiny", f"--outdir={tmp_path}", *filter(None, [flag])])
+        assert said in capfd.readouterr().err
