@@ -56,14 +56,7 @@ def settings_of(model: str, rule: str, seed: int, workdir: pathlib.Path | str) -
     """
     given = {"alignment": rule, "model": model, "seed": seed, "workdir": workdir}
     argv = ["train.py", *(f"--{name}={value}" for name, value in given.items())]
-    return config.validate(_parsed(config.fill(argv, _parsed(argv))))
-
-
-def _parsed(argv: Sequence[str]) -> flags.FlagValues:
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(argv)
-    return fv
+    return config.validate(config.filled(argv))
 
 
 def train(settings: config.Settings) -> Run:

@@ -132,12 +132,10 @@ def job_flags(
     Returns:
         The flags of a training job.
     """
-    fv = flags.FlagValues()
-    config.define_flags(fv)
     given = [f"--preset={preset}", f"--seed={seed}"]
     if workdir:
         given.append(f"--workdir={workdir}")
-    fv(config.expand(["digits", *given]))
+    fv = config.parsed(config.expand(["digits", *given]))
     if model == "lenet5":
         fv["layers_list"].unparse()
         more = (*_LENET5, *_LENET5_FLAGS.get(preset, _ALONE), *more)

@@ -56,14 +56,10 @@ def test_what_is_nowhere_is_said_as_usual(module):
 
 
 def test_what_took_flags_still_takes_them():
-    from absl import flags
-
     from neural_alignment import config
     from neural_alignment.training import job
 
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(["train.py", "--alignment=feedback", "--learning_rate=0.3"])
+    fv = config.parsed(["train.py", "--alignment=feedback", "--learning_rate=0.3"])
     assert job.load_dataset(fv).num_train == 1347
     with pytest.warns(DeprecationWarning):
         assert job.make_rule(fv, 5).name == "feedback"

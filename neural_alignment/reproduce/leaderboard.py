@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from neural_alignment import alignments, config
 from neural_alignment.config.flags import default_of
 from neural_alignment.figures.reader import Group, Run, grouped, read
+from neural_alignment.reproduce.results import in_markdown
 
 _PRESET = "# --preset="
 
@@ -203,8 +204,4 @@ def to_markdown(table: Iterable[Row]) -> str:
     by_task: dict[str, list[Row]] = {}
     for row in table:
         by_task.setdefault(row.task, []).append(row)
-    parts = []
-    for task, of_it in by_task.items():
-        lines = [HEAD, ("---",) * len(HEAD), *map(cells, of_it)]
-        parts.append(f"{task}:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
-    return "\n".join(parts)
+    return in_markdown(HEAD, ((task, map(cells, of_it)) for task, of_it in by_task.items()))

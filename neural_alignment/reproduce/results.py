@@ -249,8 +249,21 @@ def to_markdown(table: Iterable[Row]) -> str:
     Returns:
         The text.
     """
+    return in_markdown(HEAD, tables(table))
+
+
+def in_markdown(head: Sequence[str], titled: Iterable[tuple[str, Iterable[Sequence[str]]]]) -> str:
+    """Tables of the same columns as Markdown.
+
+    Args:
+        head: the columns' names.
+        titled: each table's title and its rows of cells.
+
+    Returns:
+        The text.
+    """
     parts = []
-    for quantity, lines in tables(table):
-        cells = [HEAD, ("---",) * len(HEAD), *lines]
-        parts.append(f"{quantity}:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in cells))
+    for title, rows in titled:
+        lines = [head, ("---",) * len(head), *rows]
+        parts.append(f"{title}:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines))
     return "\n".join(parts)

@@ -1,7 +1,6 @@
 """Presets and flagfiles: in their places wherever they stand, refused where they are wrong."""
 
 import pytest
-from absl import flags
 
 from neural_alignment import config
 from neural_alignment.cli import evaluate, search, train
@@ -16,9 +15,7 @@ PRESET = "digits_symmetric"  # rate 0.02, 60 epochs, batches of 32
 def parse(script, *arguments):
     """The flags of train.py or evaluate.py."""
     expand = config.with_flags_of_run if script == "evaluate.py" else config.expand
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(expand([script, *arguments]))
+    fv = config.parsed(expand([script, *arguments]))
     config.validate(fv)
     return fv
 

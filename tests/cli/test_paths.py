@@ -260,7 +260,5 @@ def test_output_that_goes_into_the_run_directory(tmp_path):
 
 def test_settings_have_the_expanded_path(monkeypatch):
     monkeypatch.setenv("HOME", "/Users/somebody")
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(["train.py", "--workdir=~/x"])
+    fv = config.parsed(["train.py", "--workdir=~/x"])
     assert config.read(fv).run.workdir == "/Users/somebody/x"

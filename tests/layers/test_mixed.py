@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from neural_alignment import alignments, config, layers, optimizers
 from neural_alignment.layers import training_step
@@ -254,10 +253,7 @@ def test_every_group_goes_to_its_optimizer():
 
 
 def settings(*given):
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(["train.py", "--alignment=mixed", *given])
-    return config.validate(fv)
+    return config.validate(config.parsed(["train.py", "--alignment=mixed", *given]))
 
 
 def test_on_the_command_line():

@@ -5,7 +5,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
 import neural_alignment
 from neural_alignment import alignments, config, layers, optimizers
@@ -20,10 +19,7 @@ SCHEDULED = ("mnist_kp", "mnist_pfa", "mnist_pfao")
 
 
 def settings(name):
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(config.expand(["train", f"--preset={name}"]))
-    return config.read(fv)
+    return config.read(config.parsed(config.expand(["train", f"--preset={name}"])))
 
 
 @pytest.mark.parametrize("name", config.preset_names())

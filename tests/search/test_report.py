@@ -4,7 +4,6 @@ import math
 import statistics
 
 import pytest
-from absl import flags
 from rich.console import Console
 
 from neural_alignment import config
@@ -113,9 +112,7 @@ def test_the_best_settings_train_the_whole_schedule(tmp_path):
     assert report.write_best(plan, store) is None
     store.append(record(0, 0.9, settings))
     path = report.write_best(plan, store)
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(["train.py", *path.read_text().splitlines()[2:]])
+    fv = config.parsed(["train.py", *path.read_text().splitlines()[2:]])
     config.validate(fv)
     assert fv.train_epochs == 2 * 20 + 1 and fv.max_epochs is None and fv.seed == 4
     assert fv.decay_coef == 1e-11 and fv.amp_coef == pytest.approx(1e-10)

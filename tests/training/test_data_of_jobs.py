@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from absl import flags
 
 from neural_alignment import config
 from neural_alignment.config import UsageError
@@ -25,12 +24,11 @@ def digits(tmp_path_factory):
 
 def _flags(data_dir, workdir, *more):
     """Flags of a run of seconds."""
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(["job", "--dataset=imagenet", f"--data_dir={data_dir}", f"--workdir={workdir}",
+    return config.parsed([
+        "job", "--dataset=imagenet", f"--data_dir={data_dir}", f"--workdir={workdir}",
         "--image_size=16", "--layers_list=8", f"--train_batch_size={BATCH}", "--train_epochs=1",
-        *more])  # fmt: skip
-    return fv
+        *more,
+    ])  # fmt: skip
 
 
 def test_what_needs_no_data_is_told_before_they_are_looked_for(tmp_path, monkeypatch):

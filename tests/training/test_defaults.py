@@ -20,15 +20,7 @@ AT_LEAST = {"feedback": 93.0, "frozen": 60.0}
 
 def filled(*argv):
     """The settings of a command line, filled in and checked, as scripts/train.py has them."""
-    argv = config.expand(["train.py", *argv])
-
-    def parsed(argv):
-        fv = flags.FlagValues()
-        config.define_flags(fv)
-        fv(argv)
-        return fv
-
-    return config.validate(parsed(config.fill(argv, parsed(argv))))
+    return config.validate(config.filled(config.expand(["train.py", *argv])))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,7 +3,6 @@
 import pathlib
 
 import pytest
-from absl import flags
 
 import neural_alignment
 from neural_alignment import config
@@ -12,16 +11,8 @@ from neural_alignment.training.build import doubts
 ROOT = pathlib.Path(neural_alignment.__file__).parent
 
 
-def parsed(argv):
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(argv)
-    return fv
-
-
 def of(*arguments):
-    argv = config.expand(["train.py", *arguments])
-    return doubts(config.validate(parsed(config.fill(argv, parsed(argv)))))
+    return doubts(config.validate(config.filled(config.expand(["train.py", *arguments]))))
 
 
 SYMMETRIC = ["--alignment=symmetric", "--decay_coef=20", "--self_coef=40", "--constant_lr"]

@@ -7,7 +7,6 @@ import resource
 import shutil
 
 import pytest
-from absl import flags
 
 from neural_alignment import config
 from neural_alignment.runs import checkpoints
@@ -152,9 +151,7 @@ def test_evaluate_gives_the_numbers_of_the_row(straight, tmp_path):
         assert f"validation loss {float(row['val_loss']):.4f}" in shown
 
     children.register_models()
-    fv = flags.FlagValues()
-    config.define_flags(fv)
-    fv(config.with_flags_of_run(["evaluate.py", f"--load_checkpoint={straight}"]))
+    fv = config.parsed(config.with_flags_of_run(["evaluate.py", f"--load_checkpoint={straight}"]))
     measured = job.evaluate(fv)
     assert {name: repr(value) for name, value in measured.items()} == {
         name: row[name] for name in measured

@@ -275,10 +275,7 @@ def test_every_option_of_every_rule_at_its_default(rule):
 
 @pytest.mark.parametrize("preset", config.preset_names())
 def test_presets(preset):
-    fv = absl_flags.FlagValues()
-    config.define_flags(fv)
-    fv(config.expand(["train.py", f"--preset={preset}"]))
-    config.validate(fv)
+    config.validate(config.parsed(config.expand(["train.py", f"--preset={preset}"])))
 
 
 def test_unknown_preset():
@@ -295,9 +292,7 @@ def test_flags_of_a_run_come_first(tmp_path):
         ["--load_checkpoint", str(tmp_path), "--seed=5"],
         [f"--load_checkpoint={tmp_path}/checkpoints/step-000000001", "--seed=5"],
     ):
-        fv = absl_flags.FlagValues()
-        config.define_flags(fv)
-        fv(config.with_flags_of_run(["evaluate.py", *arguments]))
+        fv = config.parsed(config.with_flags_of_run(["evaluate.py", *arguments]))
         assert fv["seed"].value == 5
         assert fv["layers_list"].value == ["7"]
         assert fv["load_step"].value is None

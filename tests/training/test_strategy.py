@@ -9,7 +9,6 @@ import time
 
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from neural_alignment import config as job_config
 from neural_alignment.training import job, strategy, workers
@@ -228,10 +227,7 @@ class Devices:
     ],
 )
 def test_flags_that_do_not_go_with_so_many_devices(given, message):
-    fv = flags.FlagValues()
-    job_config.define_flags(fv)
-    fv(["train", *given])
-    settings = job_config.read(fv)
+    settings = job_config.read(job_config.parsed(["train", *given]))
     job._check_devices(settings, Devices(1))
     with pytest.raises(job_config.UsageError, match=message):
         job._check_devices(settings, Devices(8))
