@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -124,9 +125,15 @@ def of_system(error: OSError) -> str:
         error: with a number and a path, or with a message of our own.
 
     Returns:
-        The path and what is wrong with it, or the message as it is.
+        The whole path, what is wrong with it, and what to do where it may not be written; or the
+        message as it is.
     """
-    return one_line(error) if error.strerror else str(error)
+    if not error.strerror:
+        return str(error)
+    named = isinstance(error.filename, str | os.PathLike)
+    where = f"{os.path.abspath(error.filename)}: " if named else ""
+    remedy = ". Give a folder that may be written" if error.errno == errno.EROFS else ""
+    return f"{where}{error.strerror}{remedy}"
 
 
 def contents(folder: str) -> str:
