@@ -1,8 +1,10 @@
 """Small data sets in ImageNet's format, and ways to damage them."""
 
 import importlib.util
+import io
 import json
 import pathlib
+import tarfile
 
 import tensorflow as tf
 
@@ -58,3 +60,13 @@ def corrupt(path, *indices):
         jpeg = image_of(records[index])
         records[index] = edit(records[index], images=jpeg[: len(jpeg) // 2])
     write(path, records)
+
+
+def archive(path, members):
+    """Writes a tar file of (name, content) members; its bytes."""
+    with tarfile.open(path, "w") as file:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path.read_bytes()

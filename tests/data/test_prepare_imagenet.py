@@ -1,11 +1,9 @@
 """From folders and archives to TFRecords, through the script as a user runs it."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import tensorflow as tf
 from neural_alignment import data
 from neural_alignment.data import prepare
 from tests.data import jpegs
+from tests.data.jpegs import archive
 from tests.data.test_preprocessing import CMYK
 
 CLASSES = ("n01440764", "n01443537", "n02084071")
@@ -113,15 +112,6 @@ def test_the_images_are_mixed(source, tmp_path):
         for r in records
     ]
     assert order != sorted(order)
-
-
-def archive(path, members):
-    with tarfile.open(path, "w") as file:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path.read_bytes()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Sets in the format of TensorFlow Datasets, written small by the tests themselves."""
 
-import io
 import shutil
-import tarfile
 import time
 
 import numpy as np
@@ -16,6 +14,7 @@ from tensorflow_datasets.core.download.util import DownloadError
 
 from neural_alignment import data
 from neural_alignment.data import tfds as sets
+from tests.data.jpegs import archive
 
 SHAPES = {
     "mnist": (28, 28, 1),
@@ -254,31 +253,22 @@ def offline(monkeypatch):
     monkeypatch.setattr(requests.Session, "request", refuse)
 
 
-def tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as file:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path.read_bytes()
-
-
 @pytest.fixture
 def manual(tmp_path):
     """Small archives of ImageNet's build where TensorFlow Datasets wants them."""
     folder = tmp_path / "data/downloads/manual"
+    folder.mkdir(parents=True)
     jpeg = tf.io.encode_jpeg(np.full((20, 24, 3), 90, np.uint8)).numpy()
     inner = [
         (
             f"{synset}.tar",
-            tar(tmp_path / "inner.tar", [(f"{synset}_{i}.JPEG", jpeg) for i in (1, 2)]),
+            archive(tmp_path / "inner.tar", [(f"{synset}_{i}.JPEG", jpeg) for i in (1, 2)]),
         )
         for synset in ("n01440764", "n01443537")
     ]
-    tar(folder / "ILSVRC2012_img_train.tar", inner)
+    archive(folder / "ILSVRC2012_img_train.tar", inner)
     names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3)]
-    tar(folder / "ILSVRC2012_img_val.tar", [(name, jpeg) for name in names])
+    archive(folder / "ILSVRC2012_img_val.tar", [(name, jpeg) for name in names])
     return folder
 
 
