@@ -61,7 +61,7 @@ def draw(material: Material) -> Drawn:
         table += _draw(panel, scores, folder.name)
         panel.set_xlabel(f"{label}, mean ± s.e.m.")
         if len(found) > 1:
-            panel.set_title(style.over_panel(folder.name))
+            panel.set_title(style.in_lines(folder.name))
     return Drawn(figure, table)
 
 

@@ -167,7 +167,7 @@ def _against_epochs(material: Material, measure: str) -> Drawn:
                 | one.row()
                 for epoch, one in points.items()
             ]
-        panel.set_title(style.over_panel(group.label))
+        panel.set_title(style.in_lines(group.label))
         style.whole_epochs(panel)
         panel.tick_params(labelbottom=True)
         if measure == "norm_ratio":

@@ -72,7 +72,7 @@ def draw(material: Material) -> Drawn:
             panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
             panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
             panel.locator_params(nbins=5)
-        row[0].set_ylabel(f"{style.over_panel(group.label, 30)}\n{style.over_panel(layer, 30)}\nB")
+        row[0].set_ylabel(f"{style.in_lines(group.label, 30)}\n{style.in_lines(layer, 30)}\nB")
         _same_limits(row)
     for panel in grid[-1]:
         panel.set_xlabel("W")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -180,9 +181,11 @@ def legend_above(figure: Figure, title: str | None = None) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     characters = int(13 * figure.get_figwidth())
-    names = [plain(shorten(name, characters - 8)) for name in found]
-    columns = max(1, characters // (max(map(len, names)) + 8))
-    figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(len(names) / columns))
+    names = [in_lines(name, characters - 8) for name in found]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    columns = max(1, characters // (longest + 8))
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(lines / columns))
     figure.legend(
         list(found.values()), names, loc="outside upper center", ncols=columns, title=title
     )
@@ -251,14 +254,6 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def over_panel(text: str, most: int = 36) -> str:
-    """A text of the user's that fits over a panel."""
-    return plain(shorten(text, most))
-
-
-def shorten(text: str, most: int = 36) -> str:
-    """A text that fits over a panel, its middle left out if need be."""
-    if len(text) <= most:
-        return text
-    half = (most - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
+def in_lines(text: str, most: int = 36) -> str:
+    """A text of the user's in lines that fit over a panel, whole: its middle may tell it apart."""
+    return plain("\n".join(textwrap.wrap(text, most, break_on_hyphens=False)) or text)

@@ -81,7 +81,7 @@ def _draw_curves(axes: Axes, runs: Sequence[Shown], name: str) -> None:
             continue
         values = [row[name] * (100.0 if name == "val_top1" else 1.0) for row in rows]
         look = style.series(index, len(rows))
-        label = style.in_legend(style.over_panel(each.name))
+        label = style.in_legend(each.name)
         axes.plot([row["epoch"] for row in rows], values, label=label, **look)
     positive = all(row[name] > 0.0 for each in runs for row in each.run.metrics)
     if name in ("loss", "val_loss") and positive:

@@ -360,3 +360,17 @@ def test_an_empty_list_is_not_all(flag, runs, tmp_path, capsys):
     out = f"--outdir={tmp_path / 'out'}"
     assert command.main(["figures", str(runs / "sa0"), f"--{flag}=", out]) == 2
     assert f"--{flag}: expected one or several" in capsys.readouterr().err
+
+
+def test_long_names_are_whole(tmp_path):
+    long = [
+        f"a weight mirror with a rate of {rate} and a decay of 0.001 at the end" for rate in "12"
+    ]
+    runs = {make_run(tmp_path / name, density=0.1 + i / 10): name for i, name in enumerate(long)}
+    with style.context():
+        figure = draw_angles(Material(read(runs, runs).runs)).figure
+        depth = KINDS["depth"].draw(Material(read(runs, runs).runs)).figure
+    titles = [panel.get_title().replace("\n", " ") for panel in figure.axes]
+    shown = [text.get_text().replace("\n", " ") for text in depth.legends[0].get_texts()]
+    assert titles == shown == long
+    assert max(len(line) for panel in figure.axes for line in panel.get_title().split("\n")) <= 36
