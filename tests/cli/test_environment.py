@@ -142,7 +142,7 @@ def assert_same(run, usual):
 
 @pytest.mark.parametrize(
     "script",
-    ["train.py", "evaluate.py", pytest.param("search.py", marks=pytest.mark.slow)],
+    ["train.py", *(pytest.param(s, marks=pytest.mark.slow) for s in ("evaluate.py", "search.py"))],
 )
 def test_keras_s_file_changes_nothing(usual, script, tmp_path):
     home = keras_file(tmp_path / "keras", **WORST)
@@ -182,10 +182,15 @@ class Keras:
     "settings",
     [
         {"image_data_format": "channels_first"},
-        {"floatx": "float16"},
-        {"floatx": "float64"},
-        {"epsilon": 1e-2},
-        {"dtype_policy": "mixed_float16"},
+        *(
+            pytest.param(told, marks=pytest.mark.slow)
+            for told in (
+                {"floatx": "float16"},
+                {"floatx": "float64"},
+                {"epsilon": 1e-2},
+                {"dtype_policy": "mixed_float16"},
+            )
+        ),
     ],
     ids=lambda settings: " ".join(settings),
 )

@@ -123,7 +123,7 @@ def test_a_lock_taken_away_while_it_is_opened_is_not_held(tmp_path, monkeypatch)
         pytest.param("train-00001-of-00002", marks=pytest.mark.slow),
         pytest.param("validation-00000-of-00001", marks=pytest.mark.slow),
         pytest.param("labels.txt", marks=pytest.mark.slow),
-        "manifest.json",
+        pytest.param("manifest.json", marks=pytest.mark.slow),
         "plan.json",
     ],
 )

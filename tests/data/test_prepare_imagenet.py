@@ -408,7 +408,14 @@ def test_flags_of_the_script_that_make_no_sense(arguments, message):
     assert process.returncode == 2 and message in errors and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("flag", ["train", "validation", "validation_labels", "output_dir"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "train",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("validation", "validation_labels")),
+        pytest.param("output_dir", marks=pytest.mark.slow),
+    ],
+)
 def test_paths_of_the_script(flag, source, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(source.parent))
     monkeypatch.chdir(tmp_path)
@@ -425,6 +432,7 @@ def test_paths_of_the_script(flag, source, tmp_path, monkeypatch):
         assert (source.parent / "out/manifest.json").exists() and not (tmp_path / "~").exists()
 
 
+@pytest.mark.slow
 def test_the_digits_script_says_that_the_disk_is_full(tmp_path):
     (tmp_path / "file").touch()
     result = subprocess.run(
