@@ -2,9 +2,10 @@
 
     python scripts/make_results.py [RUNS]
 
-With RUNS, the --outdir of `neural-alignment reproduce`, its tables are taken first: each recipe's
-table.csv becomes benchmarks/results/RECIPE.csv. A page has a table between `<!-- results: NAME -->`
-and `<!-- end -->`; `tests/docs/test_results_pages.py` fails where a page is behind.
+With RUNS, the --outdir of `neural-alignment reproduce`, its tables are taken first: the table.csv
+of each recipe that a page shows becomes benchmarks/results/RECIPE.csv. A page has a table between
+`<!-- results: NAME -->` and `<!-- end -->`; `tests/docs/test_results_pages.py` fails where a page
+is behind.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ def taken(runs: pathlib.Path) -> list[str]:
     Returns:
         The names of what was taken.
     """
-    names = []
-    for path in sorted(runs.glob("*/table.csv")):
-        shutil.copyfile(path, RESULTS / f"{path.parent.name}.csv")
-        names.append(path.parent.name)
+    shown = {m["name"] for page in PAGES for m in _PLACE.finditer(page.read_text(encoding="utf-8"))}
+    names = sorted({path.parent.name for path in runs.glob("*/table.csv")} & shown)
+    for name in names:
+        shutil.copyfile(runs / name / "table.csv", RESULTS / f"{name}.csv")
     return names
 
 
