@@ -1,5 +1,6 @@
 """How commands end: one message and an exit code, whatever ended them."""
 
+import os
 import signal
 
 import pytest
@@ -11,7 +12,11 @@ from neural_alignment.exits import Interrupted
 
 ENDS = {
     "usage": (UsageError("--runs: expected a folder"), "error: --runs: expected a folder", 2),
-    "system": (OSError(28, "No space left on device", "f"), "error: f: No space left on device", 1),
+    "system": (
+        OSError(28, "No space left", "f"),
+        f"error: {os.path.abspath('f')}: No space left",
+        1,
+    ),
     "its own": (LookupError("expected a run"), "error: expected a run", 1),
     "signal": (
         Interrupted(signal.SIGTERM),
