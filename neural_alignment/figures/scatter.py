@@ -71,7 +71,7 @@ def draw(material: Material) -> Drawn:
             look = {"s": 3, "color": style.COLOURS[0], "alpha": 0.35, "linewidths": 0}
             panel.scatter(w[drawn], b[drawn], **look, rasterized=True)
             panel.set_title(f"epoch {epoch:g}: {_numbers(w, b)}", fontsize=8)
-            panel.locator_params(nbins=5)
+            panel.locator_params(nbins=4)
         row[0].set_ylabel(f"{style.in_lines(group.label, 30)}\n{style.in_lines(layer, 30)}\nB")
         _same_limits(row)
     for panel in grid[-1]:
