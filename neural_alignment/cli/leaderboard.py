@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from neural_alignment import atomic, config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
-from neural_alignment.cli.running import run
+from neural_alignment.cli.running import run, table
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -85,16 +85,13 @@ def _main(argv: Sequence[str]) -> int:
 
 def _show(rows: Sequence[leaderboard.Row]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     for task, of_it in itertools.groupby(rows, key=lambda row: row.task):
-        table = Table(title=task, title_justify="left", title_style="")
-        for column in leaderboard.HEAD:
-            table.add_column(column, overflow="fold")
+        shown = table(task, leaderboard.HEAD)
         for row in of_it:
-            table.add_row(*leaderboard.cells(row))
-        console.print(table)
+            shown.add_row(*leaderboard.cells(row))
+        console.print(shown)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from neural_alignment import atomic, config, reproduce
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
-from neural_alignment.cli.running import run
+from neural_alignment.cli.running import run, table
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -239,18 +239,14 @@ def _compare(
     scale: float,
     folder: pathlib.Path,
 ) -> None:
-    from rich.table import Table
-
     rows = results.rows(recipe, done, scale)
     if not rows:
         return
     for quantity, lines in results.tables(rows):
-        table = Table(title=quantity, title_justify="left", title_style="")
-        for column in results.HEAD:
-            table.add_column(column, overflow="fold")
+        shown = table(quantity, results.HEAD)
         for line in lines:
-            table.add_row(*line)
-        console.print(table)
+            shown.add_row(*line)
+        console.print(shown)
     atomic.write_text(folder / "table.csv", results.to_csv(rows))
     atomic.write_text(folder / "table.md", results.to_markdown(rows))
     for name in ("table.csv", "table.md"):

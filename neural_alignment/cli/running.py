@@ -1,15 +1,19 @@
-"""What commands over runs share: errors as one message each, and exit codes."""
+"""What commands over runs share: tables, errors as one message each, and exit codes."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from neural_alignment.cli import environment
 from neural_alignment.config.options import UsageError
 from neural_alignment.exits import FAILED, USAGE, Interrupted
 from neural_alignment.messages import of_system
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def run(
@@ -44,6 +48,24 @@ def run(
             return _say(f"error: {of_system(error)}", FAILED)
         except errors as error:
             return _say(f"error: {error}", FAILED)
+
+
+def table(title: str, head: Sequence[str]) -> Table:
+    """A table whose cells are whole in a narrow terminal.
+
+    Args:
+        title: above it.
+        head: of its columns.
+
+    Returns:
+        The table, without rows.
+    """
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="")
+    for column in head:
+        made.add_column(column, overflow="fold")
+    return made
 
 
 def _say(message: object, code: int) -> int:
