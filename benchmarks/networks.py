@@ -91,8 +91,9 @@ def floor(model: keras.Model, batch: int) -> float:
     """Least multiplications of a training step, over those of backpropagation.
 
     Backpropagation takes three operations a layer: output, dx (not in the first), dW. Product
-    feedback adds `R Q` and `dR = dW Q^T`, matrix products of kernels, whatever the batch; kept as
-    one kernel `dW G` or `x^T (dy G)`, whichever is less. Direct feedback needs no dx.
+    feedback adds `R Q` and `dR = dW Q^T`, matrix products of kernels, or in Dense `dy Q^T` and what
+    it multiplies; kept as one kernel `dW G` or `x^T (dy G)`, whichever is less. Direct feedback
+    needs no dx.
 
     Args:
         model: with a rule, or none.
@@ -140,7 +141,13 @@ def _products(layer: Aligned, size: int) -> float:
     variables, total = layer.sites[0].variables, 0.0
     for name, variable in variables.items():
         outputs = variable.shape[-1]
-        if name.startswith("backward_kernel_q"):
+        if name == "backward_kernel_q" and len(layer.kernel.shape) == 2:
+            (fan_in, units), expanded = layer.kernel.shape, variable.shape[0]
+            places = size // (fan_in * units)
+            through = places * expanded * (units + 2 * fan_in) - size  # R^T stands for B^T
+            fewer = places * (fan_in + units) < fan_in * units
+            total += through if fewer else 2 * fan_in * expanded * units
+        elif name.startswith("backward_kernel_q"):
             factor = variables[name.replace("kernel_q", "kernel_r")]
             total += 2 * math.prod(factor.shape) * outputs
         if name.startswith("backward_kernel_g"):

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from neural_alignment.alignments import former
+from neural_alignment.alignments.equilibrium import AlignmentWarning as AlignmentWarning
 from neural_alignment.alignments.facts import Facts
 from neural_alignment.alignments.initializers import FixedFraction
 from neural_alignment.alignments.options import Options, ProjectionOptions, option
 from neural_alignment.alignments.projections import Projections
+from neural_alignment.alignments.variable import Variable as Variable
 from neural_alignment.deprecation import moved
 from neural_alignment.lazy import keras
 from neural_alignment.maps import Linear, Matmul
 
 Tensor = Any
 
-# A kernel whose outputs are its last axis, as Dense and the convolutions have it.
-OUTPUTS_LAST = Matmul()
+OUTPUTS_LAST = Matmul()  # where a kernel's last axis counts outputs, as Dense and Conv have it
 
 _ELSEWHERE = ("ProjectionAlignment", "get", "names", "register", "rule", "serialize")
 __getattr__ = moved(
@@ -28,25 +29,6 @@ __getattr__ = moved(
     dict.fromkeys(_ELSEWHERE, "neural_alignment.alignments")
     | {"draw_seed": "neural_alignment.noise"},
 )
-
-
-class AlignmentWarning(UserWarning):
-    """Settings of a rule that cannot align the backward kernel."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Variable:
-    """What a rule asks the layer to make.
-
-    Args:
-        shape: of the variable.
-        initializer: a Keras initializer.
-        trainable: whether an optimizer may change it.
-    """
-
-    shape: tuple[int, ...]
-    initializer: Callable[..., Tensor]
-    trainable: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,6 +148,21 @@ class Alignment(Facts, Options, abc.ABC):
         kernel = variables["backward_kernel"]
         return kernel * variables["backward_mask"] if "backward_mask" in variables else kernel
 
+    def factors(
+        self, variables: Mapping[str, Tensor], *, linear: Linear = OUTPUTS_LAST
+    ) -> tuple[Tensor, Tensor] | None:
+        """R `[in, expanded]` and Q `[expanded, units]` of `B = R Q`, R trained by `dW Q^T`.
+
+        Args:
+            variables: what `variables` asked for, as tensors.
+            linear: the layer's map.
+
+        Returns:
+            The pair; None, the default, where the error goes through `backward_kernel`.
+        """
+        del variables, linear
+        return None
+
     def doubts(self) -> list[str]:
         """Why these settings cannot align B with W, and what they need; docs/settings.md.
 
@@ -180,6 +177,9 @@ class Alignment(Facts, Options, abc.ABC):
 
         Args:
             name: of a variable that `variables` asked for.
+
+        Returns:
+            The rule.
         """
         del name
         return self

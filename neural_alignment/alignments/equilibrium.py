@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+
+class AlignmentWarning(UserWarning):
+    """Settings of a rule that cannot align the backward kernel."""
+
+
 # |B| / |W| at R's minimum between which errors keep a size that a network can train with.
 _SMALLEST, _LARGEST = 0.01, 100.0
 

@@ -18,7 +18,8 @@ from neural_alignment.alignments.options import Coefficient, inherited, option
 from neural_alignment.alignments.projections import Projections
 from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
-from neural_alignment.maps import Linear
+from neural_alignment.maps import Linear, Matmul
+from neural_alignment.maps.factored import by_fewer
 
 
 @register("product")
@@ -28,7 +29,8 @@ class Product(LayerwiseAlignment):
 
     `B = R Q`: Q `[N, N_out]` fixed with `Q^T Q ~ 1`, R `[*window, N_in, N]` trained by the tied
     gradient `dR = dW Q^T` and decay, `N = expansion * N_out`. The error goes back through the
-    composite kernel, so no expanded activations are made ([P] section 2).
+    composite kernel ([P] section 2), or in Dense layers with a small batch through Q and then R,
+    which is the same in fewer multiplications.
 
     Where the update is linear in the gradients (gd, momentum, with decay or without), `K = R Q`
     obeys `dK = dW G` with `G = Q^T Q`, whatever the expansion, and nothing else need be kept:
@@ -169,6 +171,17 @@ class Product(LayerwiseAlignment):
         composite = keras.ops.matmul(_factor(variables), variables["backward_kernel_q"])
         return linear.from_outputs_last(composite, tuple(forward_kernel.shape))
 
+    def factors(
+        self, variables: Mapping[str, Tensor], *, linear: Linear = OUTPUTS_LAST
+    ) -> tuple[Tensor, Tensor] | None:
+        as_here = all(
+            getattr(type(self), name) is getattr(Product, name)
+            for name in ("backward_kernel", "tied_gradient")
+        )
+        if not self.factored or not as_here or type(linear) is not Matmul:
+            return None
+        return _factor(variables), variables["backward_kernel_q"]
+
     def tied_gradient(
         self,
         inputs: Tensor,
@@ -195,12 +208,8 @@ class Product(LayerwiseAlignment):
 
         if axis is None:
             return of_the_kernel()
-        fan_in, outputs = linear.fan_in(shape), linear.outputs(shape)
-        places = math.prod(ops.shape(upstream)) // outputs
-        fewer = places * (fan_in + outputs) < fan_in * outputs
-        if isinstance(fewer, bool):
-            return of_the_error() if fewer else of_the_kernel()
-        return ops.cond(fewer, of_the_error, of_the_kernel)
+        sizes = linear.fan_in(shape), linear.outputs(shape)
+        return by_fewer(upstream, *sizes, of_the_error, of_the_kernel)
 
     def doubts(self) -> list[str]:
         return list(equilibrium.tied_doubts("decay_coef", self.decay_coef))

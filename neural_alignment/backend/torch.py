@@ -68,7 +68,7 @@ class _TwoKernels(torch.autograd.Function):
         x, w, b = ctx.saved_tensors
         of_x, of_w, of_b = ctx.needs_input_grad[:3]
         tied = ctx.tie_grad and of_b
-        if of_x and (of_w or tied) and not torch.is_grad_enabled():
+        if of_x and (of_w or tied) and w.shape == b.shape and not torch.is_grad_enabled():
             # dW does not depend on the kernel's values: both from one call.
             dx, dw = torch_transposes.gradients(ctx.linear, x, b, upstream, INPUT, KERNEL)
         else:

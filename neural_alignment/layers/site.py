@@ -15,7 +15,7 @@ from neural_alignment.alignments import Alignment
 from neural_alignment.backend.contract import Tie
 from neural_alignment.layers import draws
 from neural_alignment.layers.collector import SiteLoss, active_step, is_backpropagation, record
-from neural_alignment.maps import Linear, Narrow, two_kernels
+from neural_alignment.maps import Factored, Linear, Matmul, Narrow, two_kernels
 
 if TYPE_CHECKING:
     from neural_alignment.layers.aligned import Aligned
@@ -218,13 +218,19 @@ class Site:
         disturbed = inputs
         if counts and self.alignment.disturbs_input:
             disturbed = inputs + self.alignment.input_noise(inputs, seed)
-        projection = two_kernels(
-            self.linear,
-            disturbed,
-            keras.ops.cast(forward_kernel, dtype),
-            keras.ops.cast(backward_kernel, dtype),
-            self._tie(variables),
-        )
+        factors = self.alignment.factors(variables, linear=self.linear)
+        if factors is None or is_backpropagation():
+            projection = two_kernels(
+                self.linear,
+                disturbed,
+                keras.ops.cast(forward_kernel, dtype),
+                keras.ops.cast(backward_kernel, dtype),
+                self._tie(variables),
+            )
+        else:
+            projection = self._through_factors(
+                disturbed, keras.ops.cast(forward_kernel, dtype), *factors
+            )
         projection = record(self, inputs, projection)
         if is_first:
             self._update(forward_kernel, variables)
@@ -234,6 +240,13 @@ class Site:
                 lambda step: self._loss(inputs, projection, kernels, variables, seed, mask, step)
             )
         return projection
+
+    def _through_factors(
+        self, inputs: Tensor, forward_kernel: Tensor, left: Tensor, right: Tensor
+    ) -> Tensor:
+        """The projection, whose error goes back through one factor of B and then the other."""
+        linear = Factored(cast(Matmul, self.linear), keras.ops.stop_gradient(right))
+        return backend.two_kernels(linear, inputs, forward_kernel, left, linear.factor_gradient)
 
     def _tie(self, variables: dict[str, Tensor]) -> Tie:
         if not self.alignment.tie_grad or is_backpropagation():

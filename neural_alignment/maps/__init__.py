@@ -5,6 +5,7 @@ A map knows its two transposes and what its kernel's axes are. Importing it impo
 
 from neural_alignment.maps.conv import Conv, ConvTranspose, DepthwiseConv
 from neural_alignment.maps.einsum import Einsum
+from neural_alignment.maps.factored import Factored
 from neural_alignment.maps.linear import Linear
 from neural_alignment.maps.matmul import Matmul
 from neural_alignment.maps.narrow import Narrow
@@ -16,6 +17,7 @@ __all__ = [
     "ConvTranspose",
     "DepthwiseConv",
     "Einsum",
+    "Factored",
     "Linear",
     "Matmul",
     "Narrow",

@@ -26,10 +26,19 @@ def test_a_model_with_a_rule_has_no_twin():
 
 
 def test_floors_of_products():
-    # 2 products of [in, 10 out] by [10 out, out] for each kernel, whatever the batch.
+    # 2 products of [in, 10 out] by [10 out, out] for each kernel, whatever the batch, where it is
+    # large; where it is small the error goes through one factor and then the other.
     model = networks.NETWORKS["mlp"].build("product")
-    one, many = networks.floor(model, 64), networks.floor(model, 640)
+    one, many = networks.floor(model, 640), networks.floor(model, 6400)
     assert one - 1.0 == pytest.approx(10 * (many - 1.0))
+    assert networks.floor(model, 64) == pytest.approx(
+        1.0
+        + (
+            64 * (5120 * (512 + 2 * 784) - 784 * 512 + 5120 * (512 + 2 * 512) - 512**2)
+            + 2 * 512 * 100 * 10
+        )
+        / networks.backpropagation(model, 64)
+    )
     assert networks.floor(networks.NETWORKS["mlp"].build("feedback"), 64) == 1.0
 
 
