@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from neural_alignment import backend, keras_private
+from neural_alignment import backend, keras_private, one_batch
 from neural_alignment.layers import Aligned
 from neural_alignment.layers.aligned import Call, probe, sites
 from neural_alignment.layers.site import Site
@@ -282,7 +282,8 @@ def path_metrics(
         angle.
 
     Raises:
-        ValueError: a model without a loss, or sample weights for a loss that takes none.
+        ValueError: a model without a loss, sample weights for a loss that takes none, or a batch
+            of no examples, or of anything but arrays.
     """
     calls, upstreams = upstream_errors(model, inputs, labels, loss, sample_weight)
     names = names_by_key(model, of)
@@ -323,7 +324,7 @@ def upstream_errors(
     Raises:
         ValueError: a model without a loss, or sample weights for a loss that takes none.
     """
-    inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+    inputs, labels, sample_weight = one_batch.tensors(inputs, labels, sample_weight, loss)
     with probe() as calls:
         model(inputs, training=False)
     # Not the projections themselves: JAX differentiates by what goes in alone.
@@ -357,10 +358,10 @@ def arriving_errors(
     Raises:
         ValueError: a model without a loss, or sample weights for a loss that takes none.
     """
+    inputs, labels, sample_weight = one_batch.tensors(inputs, labels, sample_weight, loss)
     of_outputs = _loss_of(model, loss, sample_weight)
     if not added:
         return []
-    inputs, labels = (keras.tree.map_structure(ops.convert_to_tensor, x) for x in (inputs, labels))
 
     def value(tensors: Sequence[Tensor]) -> tuple[Tensor, None]:
         with meeting(tensors):
@@ -388,8 +389,6 @@ def _loss_of(model: keras.Model, loss: Loss | None, sample_weight: Any) -> Calla
             "Expected a compiled model, whose loss says what error goes back, or a loss. "
             f"Received: loss=None and the model {model.name!r}, which is not compiled"
         )
-    if sample_weight is not None:
-        sample_weight = keras.tree.map_structure(ops.convert_to_tensor, sample_weight)
     takes_training = "training" in inspect.signature(model.compute_loss).parameters
     options = {"training": False} if takes_training else {}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from neural_alignment import connection_metrics, error_metrics, keras_private, metrics
+from neural_alignment import connection_metrics, error_metrics, keras_private, metrics, one_batch
 from neural_alignment.callbacks import hooks, rates
 
 Tensor = Any
@@ -44,7 +44,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
         sample_weight: of the batch, for the compiled loss.
 
     Raises:
-        ValueError: inputs without labels, or sample weights without a batch or with a loss.
+        ValueError: inputs without labels, sample weights without a batch or with a loss, or a batch
+            of no examples, or of anything but arrays.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
                 "Expected a sample_weight with a batch and the compiled loss. "
                 f"Received: inputs={inputs is not None}, loss={loss!r}"
             )
+        if inputs is not None:
+            one_batch.tensors(inputs, labels, sample_weight, loss)
         self._batch = None if inputs is None else (inputs, labels)
         self._loss, self._sample_weight = loss, sample_weight
         self._undo: Callable[[], None] | None = None

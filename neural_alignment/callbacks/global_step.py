@@ -49,7 +49,8 @@ class GlobalStep(keras.callbacks.Callback):
         # A LossScaleOptimizer leaves batches out until it has found its scale.
         skips = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         due = self._batches >= batches_per_update(optimizer)
-        if due and not skips and self._updates() == self._first:
+        trains = bool(self.model.trainable_variables)
+        if due and trains and not skips and self._updates() == self._first:
             raise ValueError(
                 "Expected an optimizer whose `iterations` count its updates, for the schedules of "
                 f"the layers. Received: {type(optimizer).__name__}, at {self._first} still after "

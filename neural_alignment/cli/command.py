@@ -70,6 +70,8 @@ def run(job_name: str, argv: Sequence[str] | None = None) -> int:
             return _say(error, USAGE)
         except environment.UnusableError as error:
             return _say(error, FAILED)
+        except OSError as error:  # of a run directory that cannot be looked into
+            return _say(of_system(error), FAILED)
         code = _run(job_name, settings)
         output.flush()
         # What a run has to say is in its directory; a validation says it here alone.

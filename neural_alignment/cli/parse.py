@@ -13,6 +13,8 @@ from neural_alignment.config.options import ByEpochText, PathText, Setting, Usag
 
 _HELP = ("-h", "-help", "--help", "--helpshort")
 _HELP_FULL = ("-helpfull", "--helpfull")
+# What looks like a hyphen and is none.
+_DASHES = "\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
 _COLUMN = 30
 _MOST_CHOICES = 12
 
@@ -55,8 +57,10 @@ def parse(program: Program, argv: Sequence[str]) -> tuple[flags.FlagValues, list
         The flags, and the arguments that are none.
 
     Raises:
-        UsageError: an unknown flag, or a value that it does not take.
+        UsageError: an unknown flag, a value that it does not take, or a flag behind another dash
+            than the hyphen.
     """
+    _check_dashes(argv)
     fv = flags.FlagValues()
     program.define(fv)
     try:
@@ -64,6 +68,17 @@ def parse(program: Program, argv: Sequence[str]) -> tuple[flags.FlagValues, list
     except flags.Error as error:
         raise UsageError(f"{error}\nPass --help to see the flags.") from error
     return fv, rest[1:]
+
+
+def _check_dashes(argv: Sequence[str]) -> None:
+    """Refuses the dashes that text processors make of two hyphens, which look like flags."""
+    for argument in argv[1 : argv.index("--") if "--" in argv else None]:
+        bare = argument.lstrip(f"-{_DASHES}")
+        if any(dash in argument[: len(argument) - len(bare)] for dash in _DASHES):
+            raise UsageError(
+                f"expected flags behind two hyphens, --{bare}. Received: {argument}, which begins "
+                "with another dash, as text processors write it"
+            )
 
 
 def check_given(fv: flags.FlagValues, *names: str) -> None:

@@ -75,8 +75,7 @@ def fill(argv: Sequence[str], fv: flags.FlagValues) -> list[str]:
     run = [fv[key].value or "backprop" for key in _KEYS]
     file = run_folder(fv["workdir"].value, *run, fv["seed"].value) / "flags.cfg"
     if file.is_file():
-        lines = file.read_text(encoding="utf-8").splitlines()
-        filled = record.filled([line for line in lines if line.startswith("-")])
+        filled = record.filled([line for line in record.read(file) if line.startswith("-")])
     else:
         filled = of(*run)
     taken = {*data.options(run[0]), *models.options(run[1])}

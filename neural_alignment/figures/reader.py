@@ -257,12 +257,12 @@ def read_run(folder: pathlib.Path) -> Run:
     """
     path = folder / "flags.cfg"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = record.read(path)
+    except OSError as error:
         raise RunReadError(
             f"Expected the run's flags in {path}. Received: {one_line(error)}"
         ) from error
-    lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    lines = [line for line in lines if line and not line.startswith("#")]
     flags = record.named(record.complete(lines))
     defaults = {n: text for n, text in flag_defaults().items() if n != "train_epochs"}
     flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
@@ -281,7 +281,7 @@ def _table(
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
             missing = [name for name in needed if name not in columns]

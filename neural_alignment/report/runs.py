@@ -124,7 +124,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _filled(run: Run) -> frozenset[str]:
-    lines = (run.folder / "flags.cfg").read_text(encoding="utf-8").splitlines()
+    lines = record.read(run.folder / "flags.cfg")
     return frozenset(record.filled([line for line in lines if line.startswith("--")]))
 
 
@@ -142,7 +142,7 @@ def _times(path: pathlib.Path) -> Times | None:
     if not path.exists():
         return None
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         seconds = [math.fsum(float(row[name]) for row in rows) for name in _SECONDS]
         known = all(map(math.isfinite, seconds))

@@ -14,6 +14,7 @@ from neural_alignment import alignments, config
 from neural_alignment.config.flags import default_of
 from neural_alignment.figures.reader import Group, Run, grouped, read
 from neural_alignment.reproduce.results import in_markdown
+from neural_alignment.runs import record
 
 _PRESET = "# --preset="
 
@@ -126,7 +127,7 @@ def _row(task: str, group: Group) -> Row:
 
 
 def _preset(folder: pathlib.Path) -> str:
-    lines = (folder / "flags.cfg").read_text(encoding="utf-8").splitlines()
+    lines = record.read(folder / "flags.cfg")
     named = [line.removeprefix(_PRESET) for line in lines if line.startswith(_PRESET)]
     return named[0] if named else "defaults"
 

@@ -114,7 +114,7 @@ def _measured(workdir: pathlib.Path, measure: str, epoch: float | None) -> tuple
     path = workdir / table
     if not path.exists():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     if not lines or measure not in lines[0]:
         return None

@@ -57,8 +57,7 @@ def compiled_before(folder: pathlib.Path) -> str | None:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in record.read(path) if line and not line.startswith("#")]
 
 
 def check_flags(

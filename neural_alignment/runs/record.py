@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pathlib
 from collections.abc import Mapping, Sequence
 
 # Of `--defaults`: nothing is filled in.
@@ -28,6 +30,25 @@ _BEFORE_0_2: Mapping[str, Mapping[str, str]] = {
 }
 # Version 0.1 had a boolean there.
 _SPELLED = {"--jit_compile": "--jit_compile=true", "--nojit_compile": "--jit_compile=false"}
+
+
+def read(path: pathlib.Path) -> list[str]:
+    """The lines of a flags.cfg, without what an editor puts around them: Windows's mark, spaces.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Lines, comments too.
+
+    Raises:
+        OSError: it cannot be read, or is no text; `filename` is the path.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, "it is no text in UTF-8", str(path)) from error
+    return [line.strip() for line in text.splitlines()]
 
 
 def named(lines: Sequence[str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Table:
         self._columns = tuple(columns)
         self.rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
                 try:
                     self.rows = [dict(row) for row in csv.DictReader(file)]
                 except csv.Error as error:

@@ -45,7 +45,7 @@ def mean_angle(run_directory: Path) -> float | None:
         Degrees; None where layers.csv has no angles, as with backpropagation.
     """
     try:
-        with open(run_directory / "layers.csv", newline="", encoding="utf-8") as file:
+        with open(run_directory / "layers.csv", newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         return None

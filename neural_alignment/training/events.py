@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from neural_alignment.messages import one_line
+from neural_alignment.runs.directory import RunDirectoryError
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -38,29 +42,47 @@ class TensorBoardScalars(keras.callbacks.Callback):
             step: events of later steps go.
             every: so do events whose step is not a multiple of it.
         """
-        for path in sorted(self._folder.glob("events.out.tfevents.*")):
-            events, is_whole = _read(path)
-            kept = [e for e in events if e.step <= step and e.step % every == 0]
-            if len(kept) < len(events) or not is_whole:
-                _rewrite(path, kept)
+        with _told(self._folder):
+            for path in sorted(self._folder.glob("events.out.tfevents.*")):
+                events, is_whole = _read(path)
+                kept = [e for e in events if e.step <= step and e.step % every == 0]
+                if len(kept) < len(events) or not is_whole:
+                    _rewrite(path, kept)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the logs, and the schedules at the epoch's last step."""
+        """Writes the logs, and the schedules at the epoch's last step.
+
+        Raises:
+            RunDirectoryError: they could not be written.
+        """
         step = self._global_step()
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self._folder))
-        with self._writer.as_default(step=step):
-            for name, value in (logs or {}).items():
-                tf.summary.scalar(name, value)
-            for name, schedule in self._schedules.items():
-                tf.summary.scalar(f"schedules/{name}", schedule(max(step - 1, 0)))
-        self._writer.flush()
+        with _told(self._folder):
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self._folder))
+            with self._writer.as_default(step=step):
+                for name, value in (logs or {}).items():
+                    tf.summary.scalar(name, value)
+                for name, schedule in self._schedules.items():
+                    tf.summary.scalar(f"schedules/{name}", schedule(max(step - 1, 0)))
+            self._writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+@contextlib.contextmanager
+def _told(folder: pathlib.Path) -> Iterator[None]:
+    """Errors of TensorFlow's, which name no file, with the folder."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise RunDirectoryError(
+            f"could not write TensorBoard's events in {folder}: {one_line(error)}. Make space or "
+            "check the folder, then run the same command again."
+        ) from error
 
 
 def _read(path: pathlib.Path) -> tuple[list[Any], bool]:

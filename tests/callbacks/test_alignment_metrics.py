@@ -258,3 +258,38 @@ def test_bad_arguments():
         AlignmentMetrics(sample_weight=np.ones(8))
     with pytest.raises(ValueError, match="Expected a compiled model.*or a loss"):
         metrics.path_metrics(unnamed(), X, LABELS)
+
+
+def batches():
+    for first in range(0, 8, 4):
+        yield X[first : first + 4], LABELS[first : first + 4]
+
+
+# A batch, and what a message says of it; None: it is taken.
+BATCHES = {
+    "lists of numbers": ((X.tolist(), LABELS.tolist()), "inputs of a batch.* list of single"),
+    "labels as a list": ((X, LABELS.tolist()), "labels of a batch.* list of single numbers"),
+    "a generator": ((batches(), LABELS), "inputs of a batch.* a generator"),
+    "one number": ((X, 3), "labels of a batch.* int of single numbers"),
+    "no example": ((X[:0], LABELS[:0]), "one example at least.* inputs of 0; labels of 0"),
+    "fewer labels": ((X[:4], LABELS), "as many in each part.* inputs of 4; labels of 8"),
+    "fewer weights": ((X, LABELS, None, np.ones(3)), "labels of 8; sample_weight of 3"),
+    "inputs that differ": (([X, X[:3]], LABELS), "inputs of 3, 8; labels of 8"),
+    "one example": ((X[:1], LABELS[:1]), None),
+    "numbers of 64 bits": ((X.astype("float64"), LABELS.astype("int8")), None),
+    "tensors": ((keras.ops.convert_to_tensor(X), keras.ops.convert_to_tensor(LABELS)), None),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_what_is_a_batch(name):
+    """Told when the callback is made, not when an epoch is over."""
+    given, words = BATCHES[name]
+    if words is not None:
+        weights = given[3] if len(given) > 3 else None
+        with pytest.raises(ValueError, match=f"(?s)Expected .*{words}"):
+            AlignmentMetrics(*given)
+        with pytest.raises(ValueError, match=f"(?s)Expected .*{words}"):
+            metrics.path_metrics(nested("mirror"), *given[:3], sample_weight=weights)
+        return
+    assert keys(["last"], PATHS) < set(fit(nested("mirror"), AlignmentMetrics(*given), epochs=1))

@@ -190,6 +190,14 @@ def test_an_optimizer_that_does_not_count_is_refused():
         steps_of(model(Silent(0.0)))
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+def test_a_model_with_nothing_to_train_makes_no_update():
+    made = model(keras.optimizers.SGD(0.0))
+    made.trainable = False
+    made.compile("sgd", "mse")
+    assert set(steps_of(made)) <= {0}
+
+
 def test_without_an_optimizer_there_is_no_step():
     callback = GlobalStep()
     callback.set_model(keras.Sequential([keras.Input((5,)), layers.Dense(2)]))

@@ -120,6 +120,18 @@ def test_what_is_wrong_in_a_file_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("script", MAINS)
+@pytest.mark.parametrize(
+    "argument", ["\N{EM DASH}seed=3", "\N{EN DASH}\N{EN DASH}seed=3", "-\N{MINUS SIGN}seed=3"]
+)
+def test_another_dash_than_the_hyphen_is_told(script, argument, capsys):
+    assert MAINS[script]([script, "--workdir=run", argument]) == 2
+    errors = capsys.readouterr().err
+    assert "two hyphens, --seed=3. Received: " + argument in errors and "another dash" in errors
+    assert MAINS[script]([script, "--no_such_flag=\N{EM DASH}"]) == 2  # in values it is free
+    assert "no_such_flag" in capsys.readouterr().err
+
+
 def test_files_that_name_each_other(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     write(one, f"--flagfile={two}")

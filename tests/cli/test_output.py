@@ -12,6 +12,8 @@ import tensorflow as tf
 from neural_alignment.cli import evaluate, search, train
 from neural_alignment.messages import of_system, one_line
 from neural_alignment.runs.checkpoints import Checkpoints
+from neural_alignment.runs.directory import RunDirectoryError
+from neural_alignment.training.events import TensorBoardScalars
 from tests.training import children
 
 SHORT = ["--layers_list=4", "--train_batch_size=64", "--alignment=symmetric"]
@@ -286,11 +288,19 @@ def test_an_error_of_the_system_has_its_path():
     )
 
 
-def test_a_run_directory_that_cannot_be_made(tmp_path):
+@pytest.mark.parametrize("name", ["file/run", "x" * 300])
+def test_a_run_directory_that_cannot_be_made(tmp_path, name):
     (tmp_path / "file").write_text("")
-    ended = run(tmp_path, f"--workdir={tmp_path}/file/run", "--train_epochs=1")
+    ended = run(tmp_path, f"--workdir={tmp_path}/{name}", "--train_epochs=1")
     assert ended.code == 1 and "Traceback" not in ended.errors and "Errno" not in ended.errors
-    assert f"{tmp_path}/file" in ended.errors
+    assert f"{tmp_path}/{name[:4]}" in ended.errors
+
+
+def test_events_that_cannot_be_written_are_named(tmp_path):
+    events = TensorBoardScalars(str(tmp_path / "file"), {}, lambda: 3)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match=f"could not write .* in {tmp_path}/file: Not a"):
+        events.on_epoch_end(0, {"loss": 1.0})
 
 
 def test_the_tables_are_read_as_before(tmp_path):

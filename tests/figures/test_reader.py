@@ -87,9 +87,23 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "new is left out: it has no whole epoch" in empty
 
 
-def spoil(folder, name, text):
-    (make_run(folder) / name).write_text(text)
+def spoil(folder, name, text, encoding="utf-8"):
+    (make_run(folder) / name).write_text(text, encoding=encoding)
     return folder
+
+
+def test_files_saved_by_an_editor_of_windows_are_read(tmp_path):
+    made = make_run(tmp_path / "run")
+    before = read_run(made)
+    for name in ("flags.cfg", "metrics.csv", "layers.csv"):
+        text = (made / name).read_text().replace("\n", "\r\n")
+        (made / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    after = read_run(made)
+    assert (after.flags, after.metrics, after.layers) == (
+        before.flags,
+        before.metrics,
+        before.layers,
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,6 +121,8 @@ def spoil(folder, name, text):
             lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2\n"),
             "metrics.csv. Received:",
         ),
+        (lambda p: spoil(p / "a", "flags.cfg", "--seed=1\n", "utf-16"), "no text in UTF-8"),
+        (lambda p: spoil(p / "a", "metrics.csv", "epoch\n", "utf-16"), "metrics.csv. Received:"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, make, message):

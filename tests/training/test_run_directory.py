@@ -111,7 +111,42 @@ def test_epochs_may_only_grow(tmp_path):
                 check_flags(tmp_path, with_epochs(now))
 
 
+# How an editor may write a file of a run.
+SAVED = {
+    "of Windows": lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+    "with a mark": lambda text: text.encode("utf-8-sig"),
+    "with spaces": lambda text: text.replace("\n", "  \n\n").encode(),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_flags_saved_by_an_editor_are_the_same_flags(tmp_path, how):
+    write_flags(tmp_path, LINES)
+    file = tmp_path / "flags.cfg"
+    file.write_bytes(SAVED[how](file.read_text()))
+    check_flags(tmp_path, LINES)
+    with pytest.raises(RunDirectoryError, match="was --seed=3, now --seed=4"):
+        check_flags(tmp_path, LINES | {"seed": "--seed=4"})
+    assert directory.compiled_before(tmp_path) == "false"
+
+
+def test_flags_that_are_no_text_are_named(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--seed=3\n", encoding="utf-16")
+    with pytest.raises(OSError, match="UTF-8") as raised:
+        check_flags(tmp_path, LINES)
+    assert raised.value.filename == str(tmp_path / "flags.cfg")
+
+
 COLUMNS = ("epoch", "global_step", "loss")
+
+
+@pytest.mark.parametrize("how", ["of Windows", "with a mark"])
+def test_a_table_saved_by_an_editor_is_the_same_table(tmp_path, how):
+    file = tmp_path / "metrics.csv"
+    Table(file, COLUMNS).append(rows(4, 6))
+    before = Table(file, COLUMNS).rows
+    file.write_bytes(SAVED[how](file.read_text()))
+    assert Table(file, COLUMNS).rows == before
 
 
 def rows(*steps):

@@ -1,0 +1,64 @@
+"""A batch that a user hands over to have something measured on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+def tensors(inputs: Any, labels: Any, sample_weight: Any = None, loss: Any = None) -> list[Any]:
+    """The parts of a batch with a tensor in the place of each array.
+
+    Args:
+        inputs: an array, or a list or dict of arrays where the model has several inputs.
+        labels: the same.
+        sample_weight: the same, or None.
+        loss: of one's own, which takes what labels it likes; None is a model's.
+
+    Returns:
+        The three, None where it was None.
+
+    Raises:
+        ValueError: something else than arrays, parts of different numbers of examples, or of none.
+    """
+    parts = {"inputs": inputs, "labels": labels, "sample_weight": sample_weight}
+    made: list[Any] = []
+    sizes: dict[str, set[int]] = {}
+    for name, part in parts.items():
+        if name == "labels" and loss is not None:
+            made.append(keras.tree.map_structure(ops.convert_to_tensor, part))
+            continue
+        made.append(None if part is None else _tensors(name, part))
+        sizes[name] = {leaf.shape[0] for leaf in keras.tree.flatten(made[-1]) if leaf is not None}
+    if len(set().union(*sizes.values())) > 1 or {0} in sizes.values():
+        told = [f"{name} of {', '.join(map(str, sorted(n)))}" for name, n in sizes.items() if n]
+        raise ValueError(
+            "Expected a batch of one example at least, with as many in each part. "
+            f"Received: {'; '.join(told)}"
+        )
+    return made
+
+
+def _tensors(name: str, part: Any) -> Any:
+    def tensor(leaf: Any) -> Tensor:
+        try:
+            made = ops.convert_to_tensor(leaf)
+        except Exception as error:
+            raise ValueError(_expected(name, f"a {type(leaf).__name__}")) from error
+        if len(made.shape) == 0:
+            raise ValueError(_expected(name, f"{type(part).__name__} of single numbers"))
+        return made
+
+    return keras.tree.map_structure(tensor, part)
+
+
+def _expected(name: str, received: str) -> str:
+    return (
+        f"Expected arrays or tensors as {name} of a batch, or a list or dict of them where the "
+        f"model has several. Received: {received}. Take one batch of a data set "
+        "(next(iter(dataset))), and make an array of numbers in a list (numpy.array)."
+    )
