@@ -228,9 +228,12 @@ class Trainer:
         while self.global_step < end:
             self._chunk(iterator, self._chunk_size(end))
             at_end = self.global_step == end
+            saves = self._stop_signal is not None or self._checkpoint_due() or self._is_last()
+            if saves:
+                self._check_variables()  # before the epoch's row: a run with its last one is done
             if at_end:
                 logs = self._end_epoch(epoch)
-            if self._stop_signal is not None or self._checkpoint_due() or self._is_last():
+            if saves:
                 self._save()
             if self._stop_signal is not None and not (at_end and self._is_last()):
                 raise InterruptedRun(
@@ -280,16 +283,14 @@ class Trainer:
     def _check_losses(self, sums: np.ndarray, since: int) -> None:
         if np.isfinite(sums).all():
             return
-        wrong = [
-            name for name, value in zip(self.step.measured, sums, strict=True)
-            if not np.isfinite(value)
-        ]  # fmt: skip
+        wrong = [str(name) for name in np.array(self.step.measured)[~np.isfinite(sums)]]
         weights = not_finite(model_variables(self.model))
         where = f"; weights not finite: {', '.join(weights[:6])}" if weights else ""
-        raise DivergenceError(
-            f"NaN or infinite between step {since} and {self.global_step}: {', '.join(wrong)}"
-            f"{where}.{self._kept()} {advice(self.step, wrong)}"
-        )
+        when = f"between step {since} and {self.global_step}"
+        raise self._divergence(f"{when}: {', '.join(wrong)}{where}", wrong)
+
+    def _divergence(self, what: str, losses: list[str]) -> DivergenceError:
+        return DivergenceError(f"NaN or infinite {what}.{self._kept()} {advice(self.step, losses)}")
 
     def _kept(self) -> str:
         steps = self.checkpoints.steps() if self.checkpoints else []
@@ -351,18 +352,17 @@ class Trainer:
             for path in paths
         }
 
+    def _check_variables(self) -> None:
+        wrong = not_finite(self.variables()) if self.checkpoints else []
+        if wrong:
+            raise self._divergence(f"after step {self.global_step}: {', '.join(wrong[:6])}", [])
+
     def _save(self) -> None:
         if self.checkpoints is None:
             return
-        variables = self.variables()
-        wrong = not_finite(variables)
-        if wrong:
-            raise DivergenceError(
-                f"NaN or infinite after step {self.global_step}: {', '.join(wrong[:6])}."
-                f"{self._kept()} {advice(self.step, [])}"
-            )
+        self._check_variables()
         if is_chief(self.strategy):
-            self.checkpoints.save(self.global_step, variables)
+            self.checkpoints.save(self.global_step, self.variables())
         mean_over_workers(self.strategy, [0.0])  # nobody goes on, or ends, before it is whole
 
     def evaluate(self) -> dict[str, float]:

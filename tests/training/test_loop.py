@@ -166,6 +166,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad):
     assert np.isfinite(reader.get_tensor("model/output/kernel")).all()
 
 
+@pytest.mark.parametrize("bad", [6, 13])
+def test_an_epoch_whose_last_step_breaks_the_weights_has_no_row(tmp_path, bad):
+    """A table with the last epoch's row says that the run was done."""
+    made = trainer(tmp_path, nan_at(bad))  # the rate; the loss of that step is finite
+    with pytest.raises(DivergenceError, match=f"NaN or infinite after step {bad + 1}: model/"):
+        made.fit()
+    kept = [str(step) for step in (7, 14) if step <= bad]
+    table = tmp_path / "metrics.csv"
+    assert [row["global_step"] for row in (rows(table) if table.exists() else [])] == kept
+    assert [str(step) for step in made.checkpoints.steps()] == kept
+
+
 def test_a_loss_is_named_with_the_weights_that_are_not_finite(tmp_path):
     model = network(None)
     model.get_layer("output").kernel.assign(np.full((16, 3), np.inf))
