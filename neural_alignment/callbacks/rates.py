@@ -57,14 +57,19 @@ def _settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 
 def _doubts(model: keras.Model) -> Iterator[str]:
+    swings = []
     for site in sites(model):
         optimizer = _of_backward_kernel(site, getattr(model, "optimizer", None))
         if stability.momentum_and_limit(optimizer)[1] is None:
             continue
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
+        swings.append(stability.swing(site.alignment, optimizer, rate))
         doubt = stability.overshoot(site.alignment, optimizer, rate)
         if doubt is not None:
             yield f"{type(site.alignment).__name__}: {doubt}"
+    doubt = stability.amplification(swings)
+    if doubt is not None:
+        yield f"Symmetric: {doubt} (optimizers.RoutedOptimizer)"
 
 
 def _of_backward_kernel(site: Site, optimizer: Any) -> Any:

@@ -92,11 +92,12 @@ def _given(group: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(group, name) for name in names if getattr(group, name) is not None}
 
 
-def doubts(settings: Settings) -> list[str]:
+def doubts(settings: Settings, layers: int = 1) -> list[str]:
     """Why the rule's settings cannot align, where they cannot.
 
     Args:
         settings: of the job, checked.
+        layers: how many the rule is in.
 
     Returns:
         A sentence or two for each reason.
@@ -104,11 +105,11 @@ def doubts(settings: Settings) -> list[str]:
     rule = make_rule(settings, 1)
     if rule is None:
         return []
-    found = [*rule.doubts(), *_doubts_of_optimizers(settings, rule)]
+    found = [*rule.doubts(), *_doubts_of_optimizers(settings, rule, layers)]
     return [f"--alignment={rule.name}: {doubt}" for doubt in found]
 
 
-def _doubts_of_optimizers(settings: Settings, rule: Any) -> list[str]:
+def _doubts_of_optimizers(settings: Settings, rule: Any, layers: int) -> list[str]:
     apart = settings.optimizers.alignment_optimizer is not None
     optimizer = make_optimizer(settings, 1, of_alignment=apart)
     if not rule.has_loss:
@@ -123,8 +124,12 @@ def _doubts_of_optimizers(settings: Settings, rule: Any) -> list[str]:
     rate = learning_rate(settings, 1, of_alignment=apart)
     values = getattr(rate, "values", None) or (getattr(rate, "value", rate),)
     largest = max(value for value in values if isinstance(value, (int, float)))
-    doubt = stability.overshoot(rule, optimizer, largest, settings.timing.alignment_rate)
-    return [] if doubt is None else [doubt]
+    taken = rule, optimizer, largest, settings.timing.alignment_rate
+    found = [
+        stability.overshoot(*taken),
+        stability.amplification([stability.swing(*taken)] * layers),
+    ]
+    return [doubt for doubt in found if doubt is not None]
 
 
 @_of_flags

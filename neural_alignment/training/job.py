@@ -13,6 +13,7 @@ from neural_alignment import config, data, metrics
 from neural_alignment.config import Settings, UsageError
 from neural_alignment.config.flags import default_of, flag_text, on_resume, run_folder
 from neural_alignment.deprecation import moved
+from neural_alignment.layers.aligned import sites
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import check_flags, compiled_before, write_flags
@@ -115,7 +116,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             )
             trainer.add_callbacks(progress, events, Times(workdir / "times.csv", trainer))
         console.print(_summary(settings, trainer, workdir), highlight=False, soft_wrap=True)
-        for doubt in doubts(settings):
+        for doubt in doubts(settings, len(sites(trainer.model))):
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)

@@ -8,6 +8,7 @@ import pytest
 
 from neural_alignment import alignments, callbacks, layers, optimizers
 from neural_alignment.callbacks import rates
+from neural_alignment.optimizers import stability
 
 pytestmark = pytest.mark.backend
 
@@ -62,6 +63,60 @@ def test_what_diverges_is_warned_of(name, share):
 def test_every_callback_warns(callback):
     _, told = fit(keras.optimizers.SGD(0.1), "symmetric", callback(), steps=1)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.02])
+@pytest.mark.parametrize("name", ["gd", "sgd", "heavy ball", "Nesterov", "momentum"])
+def test_how_far_b_goes_past_w(name, rate):
+    keras.utils.set_random_seed(0)
+    layer = layers.Dense(60, alignment="symmetric")
+    model = keras.Sequential([keras.Input((60,)), layer])
+    optimizer = OPTIMIZERS[name][0](rate)
+    model.compile(optimizer, "mse")
+    ratios = []
+
+    class Ratio(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            both = map(keras.ops.convert_to_numpy, (layer.backward_kernel, layer.kernel))
+            b, w = (float(np.linalg.norm(kernel)) for kernel in both)
+            ratios.append(b / w)
+
+    x = np.zeros((40, 60), "float32")
+    model.fit(x, x, batch_size=1, verbose=0, callbacks=[Ratio()])
+    swing = stability.swing(layer.alignment, optimizer, rate)
+    # Two draws are not quite at right angles, nor of one size.
+    assert max(1.0, *ratios) == pytest.approx(swing, rel=0.03)
+    assert (swing == 1.0) == (name in ("gd", "sgd"))
+
+
+@pytest.mark.parametrize(
+    ("depth", "optimizer", "rule", "warns"),
+    [
+        (20, keras.optimizers.SGD(0.02, 0.9, nesterov=True), "symmetric", True),
+        (10, keras.optimizers.SGD(0.02, 0.9), "symmetric", True),
+        (5, keras.optimizers.SGD(0.02, 0.9), "symmetric", False),
+        (20, keras.optimizers.SGD(0.02), "symmetric", False),
+        (20, keras.optimizers.Adam(0.02), "symmetric", False),
+        (20, keras.optimizers.SGD(0.02, 0.9), "feedback", False),
+        (
+            20,
+            optimizers.RoutedOptimizer(
+                keras.optimizers.SGD(0.02, 0.9), optimizers.get("gd", learning_rate=0.02)
+            ),
+            "symmetric",
+            False,
+        ),
+    ],
+)
+def test_a_swing_that_many_layers_multiply_is_warned_of(depth, optimizer, rule, warns):
+    hidden = [layers.Dense(4, alignment=rule) for _ in range(depth)]
+    model = keras.Sequential([keras.Input((4,)), *hidden])
+    model.compile(optimizer, "mse")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        rates.check(model)
+    found = [str(one.message) for one in told if one.category is alignments.AlignmentWarning]
+    assert [f"errors through {depth} layers" in message for message in found] == [True] * warns
 
 
 COMPOSITE = {"name": "product", "factored": False}
