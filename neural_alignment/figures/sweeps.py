@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,12 @@ def network(run: Run) -> str:
     """A run's network, in a word: its model and its own layers."""
     layers = [run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags]
     return " ".join([run.flags.get("model", "fc"), *layers])
+
+
+def _natural(name: str) -> list[int | str]:
+    """A key that puts resnet18 before resnet101."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def draw_noise(material: Material) -> Drawn:
@@ -136,7 +143,7 @@ def draw_architectures(material: Material) -> Drawn:
             "Expected runs of the same settings on several networks. Received: none that are. "
             "Train with several --model=NAME, and every other flag that differs given"
         )
-    names = list(dict.fromkeys(x for _, points in found for x in points))
+    names = sorted({x for _, points in found for x in points}, key=_natural)
     figure, (panel,) = style.panels(1, 2.2 + 0.7 * len(names), 3.2)
     table: list[Row] = []
     for index, (group, points) in enumerate(found):

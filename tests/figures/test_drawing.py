@@ -14,7 +14,7 @@ from neural_alignment.figures.layers import draw_angles
 from neural_alignment.figures.material import Material, NotDrawn
 from neural_alignment.figures.reader import grouped, read
 from neural_alignment.figures.registry import KINDS, NOTHING, RUNS
-from neural_alignment.figures.sweeps import network, noise_variance, sparsity
+from neural_alignment.figures.sweeps import draw_architectures, network, noise_variance, sparsity
 from neural_alignment.search.report import option_scores
 from tests.figures.made_runs import LAYERS, make_run, read_table
 from tests.search.test_report import small_search
@@ -137,6 +137,15 @@ def test_the_variance_is_that_of_the_noisy_optimizer(tmp_path, flags, variance):
 def test_sparsity_and_network_of_a_run(tmp_path):
     (run,) = read([make_run(tmp_path / "a", density=0.05, layers_list="64,64")]).runs
     assert sparsity(run) == pytest.approx(95.0) and network(run) == "fc 64,64"
+
+
+def test_networks_stand_by_depth(tmp_path):
+    names = ("resnet101", "resnet18_v2", "resnet50", "resnet18")
+    runs = [make_run(tmp_path / name, model=name) for name in names]
+    drawn = draw_architectures(Material(read(runs).runs))
+    (panel,) = drawn.figure.axes
+    shown = [label.get_text() for label in panel.get_xticklabels()]
+    assert shown == ["resnet18", "resnet18_v2", "resnet50", "resnet101"]
 
 
 @pytest.mark.parametrize(
