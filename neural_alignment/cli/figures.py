@@ -12,7 +12,7 @@ from typing import Any
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
-from neural_alignment.cli.running import run
+from neural_alignment.cli.running import run, to_stdout
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -129,8 +129,6 @@ def _main(argv: Sequence[str]) -> int:
 def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
     of_neurons = ("h5py", "sklearn") if "predictivity" in drawing.figures else ()
     environment.require("figures", "rich", "matplotlib", *of_neurons)
-    from rich.console import Console
-
     from neural_alignment.figures import draw
 
     labels, paths = {}, []
@@ -164,7 +162,7 @@ def _draw(drawing: Drawing, folders: Sequence[str]) -> int:
         ),
         labels,
     )
-    console = Console()
+    console = to_stdout()
     for path in written.files:
         console.print(str(path), soft_wrap=True, highlight=False, markup=False)
     for name, lacking in written.not_drawn.items():
@@ -191,7 +189,6 @@ def _features_of_run(run: str, assembly: str, layers: Sequence[str]) -> dict[str
 
 def _show_kinds() -> None:
     environment.require("figures", "rich")
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_lines=False)
@@ -199,7 +196,7 @@ def _show_kinds() -> None:
         table.add_column(column, overflow="fold")
     for name, kind in KINDS.items():
         table.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
-    Console().print(table, markup=False)
+    to_stdout().print(table, markup=False)
 
 
 if __name__ == "__main__":

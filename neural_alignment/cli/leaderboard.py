@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from neural_alignment import atomic, config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
-from neural_alignment.cli.running import run, table
+from neural_alignment.cli.running import run, table, to_stdout
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -84,9 +84,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _show(rows: Sequence[leaderboard.Row]) -> None:
-    from rich.console import Console
-
-    console = Console()
+    console = to_stdout()
     for task, of_it in itertools.groupby(rows, key=lambda row: row.task):
         shown = table(task, leaderboard.HEAD)
         for row in of_it:

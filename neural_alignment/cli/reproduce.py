@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from neural_alignment import atomic, config, reproduce
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
-from neural_alignment.cli.running import run, table
+from neural_alignment.cli.running import run, table, to_stdout
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -130,10 +130,8 @@ def _check(recipe: reproduce.Recipe, given: Reproduction, of_runs: Sequence[str]
 
 def _list() -> int:
     environment.require("reproduce", "rich")
-    from rich.console import Console
-
     # No table: six columns would leave a terminal of 80 too few for names that are to be typed.
-    console = Console()
+    console = to_stdout()
     for recipe in map(reproduce.get, reproduce.names()):
         needs = f"--data_dir: {recipe.data}" if recipe.data else "no files"
         each = f"{recipe.count * recipe.seeds} runs, {recipe.count} a seed; each: "
@@ -154,9 +152,7 @@ def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
         environment.prepare("reproduce")
     else:  # what is there, or theory, takes no TensorFlow
         environment.require("reproduce", "rich", *(["matplotlib"] if given.draw else []))
-    from rich.console import Console
-
-    console = Console()
+    console = to_stdout()
     more = {} if given.data_dir is None else {"data_dir": given.data_dir}
     outdir = pathlib.Path(given.outdir)
     planned = list(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,11 @@ from neural_alignment.exits import FAILED, USAGE, Interrupted
 from neural_alignment.messages import of_system
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+# Where nobody says how wide a file or a pipe is: wider than every table.
+_WIDE = 240
 
 
 def run(
@@ -50,8 +55,20 @@ def run(
             return _say(f"error: {error}", FAILED)
 
 
+def to_stdout() -> Console:
+    """Where a command prints, as wide as the terminal; in a file or a pipe wider than its tables.
+
+    Returns:
+        rich's console.
+    """
+    from rich.console import Console
+
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if told else _WIDE)
+
+
 def table(title: str, head: Sequence[str]) -> Table:
-    """A table whose cells are whole in a narrow terminal.
+    """A table whose cells are whole in a narrow terminal; the first column is cut last.
 
     Args:
         title: above it.
@@ -63,8 +80,8 @@ def table(title: str, head: Sequence[str]) -> Table:
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="")
-    for column in head:
-        made.add_column(column, overflow="fold")
+    for i, column in enumerate(head):
+        made.add_column(column, overflow="fold", no_wrap=i == 0)
     return made
 
 

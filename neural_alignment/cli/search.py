@@ -10,7 +10,7 @@ from pathlib import Path
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, help_text, parse, wants_help
-from neural_alignment.cli.running import run
+from neural_alignment.cli.running import run, to_stdout
 from neural_alignment.config.modules import import_modules
 from neural_alignment.config.options import UsageError, path_of
 from neural_alignment.config.presets import values
@@ -80,12 +80,10 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _search(search: Search, plan: Plan) -> int:
-    from rich.console import Console
-
     from neural_alignment.search import report
     from neural_alignment.search.table import SearchTable
 
-    console = Console()
+    console = to_stdout()
     store = Store(Path(search.searchdir))
     folders.check_search(store.directory)
     plans.check(store, plan)
@@ -159,11 +157,9 @@ def _launcher(search: Search, store: Store, variables: Mapping[str, str]) -> Lau
 
 def _report(directory: Path) -> int:
     environment.require("search report", "rich", "matplotlib")
-    from rich.console import Console
-
     from neural_alignment.search import report
 
-    console = Console()
+    console = to_stdout()
     store = Store(directory)
     plan = plans.load(store)
     store.read()

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from neural_alignment.cli import figures, leaderboard, prepare, report, reproduce, search
+from neural_alignment.cli import figures, leaderboard, prepare, report, reproduce, running, search
 from neural_alignment.cli.running import run
 from neural_alignment.config.options import UsageError
 from neural_alignment.exits import Interrupted
@@ -59,3 +59,18 @@ def test_ctrl_c_in_any_command(command, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert told.startswith("Stopped")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", [None, 40])
+def test_a_table_in_a_file_is_not_folded(monkeypatch, capsys, columns):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    made = running.table("rules", ["rule", *["a heading of some words"] * 5])
+    made.add_row("sign_symmetry, magnitude=uniform", *["98.23 ± 0.08"] * 5)
+    running.to_stdout().print(made)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= (columns or 240)
+    assert len(lines) == 6 if columns is None else len(lines) > 6
+    # The name is whole even where there is no room for much else.
+    assert any("sign_symmetry, magnitude=" in line for line in lines)
