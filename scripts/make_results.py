@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "docs" / name for name in ("reproduction.md", "leaderboard.md")]
 _PLACE = re.compile(
-    r"(?P<begin><!-- results: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+    r"(?P<begin><!-- results: (?P<name>[\w.-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
 
 

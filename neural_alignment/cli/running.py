@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Where nobody says how wide a file or a pipe is: wider than every table.
 _WIDE = 240
+_ROOM = 80
 
 
 def run(
@@ -68,7 +69,7 @@ def to_stdout() -> Console:
 
 
 def table(title: str, head: Sequence[str]) -> Table:
-    """A table whose cells are whole in a narrow terminal; the first column is cut last.
+    """A table whose cells are whole in a narrow terminal, and a rule's name in one line of 80.
 
     Args:
         title: above it.
@@ -80,8 +81,9 @@ def table(title: str, head: Sequence[str]) -> Table:
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="")
+    has_room = to_stdout().width >= _ROOM
     for i, column in enumerate(head):
-        made.add_column(column, overflow="fold", no_wrap=i == 0)
+        made.add_column(column, overflow="fold", no_wrap=has_room and i == 0)
     return made
 
 

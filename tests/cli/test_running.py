@@ -61,7 +61,7 @@ def test_ctrl_c_in_any_command(command, monkeypatch, capsys):
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("columns", [None, 40])
+@pytest.mark.parametrize("columns", [None, 80, 40])
 def test_a_table_in_a_file_is_not_folded(monkeypatch, capsys, columns):
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns is not None:
@@ -72,5 +72,6 @@ def test_a_table_in_a_file_is_not_folded(monkeypatch, capsys, columns):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= (columns or 240)
     assert len(lines) == 6 if columns is None else len(lines) > 6
-    # The name is whole even where there is no room for much else.
-    assert any("sign_symmetry, magnitude=" in line for line in lines)
+    assert columns == 40 or any("sign_symmetry, magnitude=uniform" in line for line in lines)
+    numbers = [character for line in lines for character in line if character.isdecimal()]
+    assert sorted(numbers) == sorted("9823008" * 5)

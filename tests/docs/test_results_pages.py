@@ -15,5 +15,5 @@ def test_the_page_has_the_results_that_are_there(page):
 
 def test_every_file_of_results_has_a_place():
     text = "".join(page.read_text() for page in make_results.PAGES)
-    placed = re.findall(r"<!-- results: ([\w-]+) -->", text)
+    placed = re.findall(r"<!-- results: ([\w.-]+) -->", text)
     assert sorted(placed) == sorted(path.stem for path in make_results.RESULTS.glob("*.csv"))
