@@ -13,7 +13,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
     Args:
         path: of the file, on a local or mounted file system.
-        text: what it is to hold.
+        text: what it is to hold; names of files that are no UTF-8 as they are on the disk.
 
     Raises:
         OSError: it could not be written; `filename` is the path, and what it held is still there.
@@ -21,7 +21,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     path = pathlib.Path(path)
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with part.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

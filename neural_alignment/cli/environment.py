@@ -236,10 +236,18 @@ class Output(io.TextIOBase):
             self._lose("it was closed")
         elif not self.lost:
             try:
-                return self._stream.write(text)
+                self._stream.write(self._encodable(text))
             except (OSError, ValueError) as error:
                 self._lose(one_line(error))
         return len(text)
+
+    def _encodable(self, text: str) -> str:
+        """The text, with escapes for what stdout's encoding has no signs for, as stderr does."""
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError:
+            return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return text
 
     def flush(self) -> None:
         if self._stream is not None and not self.lost:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from neural_alignment import config
 from neural_alignment.cli import environment
@@ -29,6 +31,10 @@ def _layouts() -> tuple[str, ...]:
     return tuple(sorted(prepare.FORMATS))
 
 
+# Files of a split where no flag says how many; of fewer images one each.
+_SHARDS = {"train": 1024, "validation": 128}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preparation:
     """What is to be prepared, and how."""
@@ -42,8 +48,12 @@ class Preparation:
         main=True,
     )
     output_dir: PathText | None = option(None, "folder to write to", main=True)
-    train_shards: int = option(1024, "files of the training split", low=1, main=True)
-    validation_shards: int = option(128, "files of validation", low=1, main=True)
+    train_shards: int | None = option(
+        None, f"files of the training split; {_SHARDS['train']} by default", low=1, main=True
+    )
+    validation_shards: int | None = option(
+        None, f"files of validation; {_SHARDS['validation']} by default", low=1, main=True
+    )
     layout: str = option(
         "usual",
         "features: image/encoded and image/class/label from 1, or images and labels from 0",
@@ -110,6 +120,7 @@ def _run(wanted: Preparation) -> None:
             "--output_dir: Expected a local folder, or a mounted bucket. Received: "
             f"{wanted.output_dir}. Write to a local folder, then copy the files there."
         )
+    _check_places(wanted)
     console = rich.console.Console()
     others = {"train": [], "validation": []}
     train, classes = prepare.images(wanted.train, left_out=others["train"].append)
@@ -132,7 +143,7 @@ def _run(wanted: Preparation) -> None:
             splits,
             classes,
             wanted.output_dir,
-            {"train": wanted.train_shards, "validation": wanted.validation_shards},
+            _shards(wanted, splits),
             wanted.layout,
             wanted.max_unreadable,
             wanted.workers,
@@ -142,3 +153,27 @@ def _run(wanted: Preparation) -> None:
         console.print(f"{split}: {sum(counts.values())} images in {len(counts)} shards")
     if manifest["unreadable"]:
         console.print(f"left out: {len(manifest['unreadable'])}, see {prepare.UNREADABLE}")
+
+
+def _shards(wanted: Preparation, splits: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    given = {"train": wanted.train_shards, "validation": wanted.validation_shards}
+    return {
+        split: given[split] or max(1, min(_SHARDS[split], len(found)))
+        for split, found in splits.items()
+    }
+
+
+def _check_places(wanted: Preparation) -> None:
+    """Refuses to validate on the training images, and to write among the classes."""
+    train, validation = map(os.path.realpath, (wanted.train, wanted.validation))
+    if train == validation and os.path.exists(train):
+        raise UsageError(
+            f"--validation: expected other images than those of --train. Received: {train} for both"
+        )
+    output = os.path.realpath(wanted.output_dir)
+    for flag, source in (("train", train), ("validation", validation)):
+        if os.path.isdir(source) and os.path.commonpath([source, output]) == source:
+            raise UsageError(
+                f"--output_dir: expected a folder outside of --{flag}={source}, where it would be "
+                f"taken for a class. Received: {output}"
+            )

@@ -210,9 +210,14 @@ def expand_path(text: str) -> str:
         The path.
 
     Raises:
-        ValueError: it is empty, as a variable that is not set gives it, or of no user's home, or
-            has a variable that is not set.
+        ValueError: it is empty, as a variable that is not set gives it, or of no user's home, has a
+            variable that is not set, or is no UTF-8, which TensorFlow's files want.
     """
+    if any("\udc80" <= sign <= "\udcff" for sign in text):  # bytes that are none
+        raise ValueError(
+            f"expected a path in UTF-8. Received: {text!r}, with bytes of another encoding. Give "
+            "the folder another name"
+        )
     if not text.strip():
         raise ValueError("expected a path. Received: '' (a variable that is not set?)")
     path = os.path.expandvars(os.path.expanduser(text))

@@ -114,7 +114,7 @@ def plan(
         digest = hashlib.sha256()
         for image in found:
             # Not the size: an image that cannot be read may be replaced, and the call go on.
-            digest.update(f"{image.name}\t{classes[image.label]}\n".encode())
+            digest.update(os.fsencode(f"{image.name}\t{classes[image.label]}\n"))
         made[split] = {
             "images": len(found),
             "shards": shards[split],

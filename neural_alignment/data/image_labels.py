@@ -21,12 +21,16 @@ def read_labels(path: str, names: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line without a class, or not a class for each image.
+        ValueError: a line without a class, not a class for each image, or a file that is no text.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"Expected a file with the images' classes. Received: {path}.")
-    with open(path) as file:
-        lines = [line for line in file.read().splitlines() if line.strip()]
+    # Names of images may be of any encoding, and a heading, too; of UTF-16 every other byte is 0.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        text = file.read()
+    if "\0" in text:
+        raise ValueError(f"{path}: Expected text in UTF-8. Received: another encoding, or no text.")
+    lines = [line for line in text.splitlines() if line.strip()]
     if lines and not _SYNSET.search(lines[0]):
         lines = lines[1:]  # a heading, as in LOC_val_solution.csv
     stems = [os.path.splitext(os.path.basename(name))[0] for name in names]

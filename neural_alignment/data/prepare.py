@@ -74,7 +74,7 @@ def write(
         LockedError: another process prepares into the folder.
         OSError: the disk is full, now or foreseeably, or cannot be written to.
     """
-    _check_options(splits, shards, layout, max_unreadable)
+    _check_options(splits, classes, shards, layout, max_unreadable)
     with alone(output_dir):
         claim(output_dir, plan(splits, classes, shards, layout))
         check_space(splits, shards, output_dir)
@@ -100,8 +100,18 @@ def write(
 
 
 def _check_options(
-    splits: dict[str, Sequence[Image]], shards: dict[str, int], layout: str, max_unreadable: int
+    splits: dict[str, Sequence[Image]],
+    classes: Sequence[str],
+    shards: dict[str, int],
+    layout: str,
+    max_unreadable: int,
 ) -> None:
+    broken = [name for name in classes if len(name.splitlines()) > 1]
+    if broken:
+        raise ValueError(
+            f"Expected names of classes of one line, which {LABELS} has. Received: {broken[0]!r}. "
+            "Give the folder another name."
+        )
     if layout not in FORMATS:
         raise ValueError(f"Expected a layout: {', '.join(sorted(FORMATS))}. Received: {layout!r}.")
     if max_unreadable < 0:
@@ -131,7 +141,7 @@ class _Unreadable:
         self._path, self._limit = path, limit
         self.names: set[str] = set()
         if os.path.exists(path):
-            with open(path) as file:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 self.names = set(file.read().splitlines())
 
     def add(self, name: str, why: str) -> None:
@@ -164,8 +174,8 @@ def _write_shard(
             "image__format": b"JPEG",
             "image__height": height,
             "image__width": width,
-            "image__filename": os.path.basename(image.name).encode(),
-            "image__class__synset": classes[image.label].encode(),
+            "image__filename": os.fsencode(os.path.basename(image.name)),
+            "image__class__synset": os.fsencode(classes[image.label]),
         }
         return example(jpeg, image.label, layout, **(extra if layout == "usual" else {}))
 

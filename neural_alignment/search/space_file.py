@@ -105,13 +105,14 @@ def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SpaceError(f"The space file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         kind = path.suffix[1:].upper()
         raise SpaceError(f"The space file {path} is not valid {kind}: {error}.") from error
+    _check_type(data, dict, str(path))
     _check_keys(data, _SPACE_KEYS, str(path))
     _check_type(data.get("flags", {}), dict, f"{path}: flags")
     _check_type(data.get("parameters", []), list, f"{path}: parameters")

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import sys
 
 import pytest
 import tensorflow as tf
@@ -79,6 +80,18 @@ def test_a_hang_up_saves(tmp_path, closed):
     assert len(saved) == 1 and 0 < saved[0] < 63
     again = run(tmp_path, *flags)
     assert again.code == 0 and f"resumed at step {saved[0]}" in again.output
+
+
+def latin_stdout():
+    sys.stdout.reconfigure(encoding="ascii", errors="strict")
+
+
+def test_a_stdout_of_another_encoding_has_escapes(tmp_path):
+    workdir = tmp_path / "größe 犬"
+    ended = run(tmp_path, f"--workdir={workdir}", "--train_epochs=1", prepare=latin_stdout)
+    assert ended.code == 0 and ended.errors == ""
+    assert "gr\\xf6\\xdfe \\u72ac" in ended.output and "epoch 1/1" in ended.output
+    assert "dense0" in ended.output.splitlines()[-3]  # the last table is there
 
 
 def test_under_nohup_a_hang_up_is_nothing(tmp_path):

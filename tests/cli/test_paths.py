@@ -78,6 +78,14 @@ def test_variables_of_the_environment(script, flag, monkeypatch):
         parse("$NOT_SET/x")
 
 
+@pytest.mark.parametrize(("script", "flag"), EVERY)
+def test_bytes_that_are_no_utf_8(script, flag):
+    parse = parser_of(script, flag).parse
+    assert parse("/daten/süß 犬") == "/daten/süß 犬"
+    with pytest.raises(ValueError, match="a path in UTF-8"):
+        parse(os.fsdecode(b"/daten/s\xfc\xdf"))
+
+
 def test_a_name_with_a_dollar_in_it(monkeypatch, tmp_path):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(ValueError, match=r"\$NOT_SET is not set"):

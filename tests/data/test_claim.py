@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -37,8 +38,11 @@ def names(folder):
 
 
 def command(source, output):
+    validation = source.with_name("validation")
+    if not validation.exists():
+        shutil.copytree(source, validation)
     return [sys.executable, str(jpegs.ROOT / "scripts/prepare_imagenet.py"),
-            f"--train={source}", f"--validation={source}", f"--output_dir={output}",
+            f"--train={source}", f"--validation={validation}", f"--output_dir={output}",
             "--train_shards=2", "--validation_shards=1"]  # fmt: skip
 
 

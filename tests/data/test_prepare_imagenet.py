@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from neural_alignment import data
+from neural_alignment.cli import prepare as command
 from neural_alignment.data import prepare
 from tests.data import jpegs
 from tests.data.jpegs import archive
@@ -149,6 +150,51 @@ def test_archives_give_what_folders_give(archives, source, form):
     validation, _ = prepare.images(str(root / "val.tar"), classes, str(root / "labels"))
     wanted = sorted(zip(names, owners, strict=True))
     assert [(i.name, classes[i.label]) for i in validation] == [(f"{n}.JPEG", o) for n, o in wanted]
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: f"ImageId,Prädiktion\r\n{text}".replace("\n", "\r\n").encode("latin-1"),
+        lambda text: f"ImageId,Pr\n{text}\n\n".encode(),
+    ],
+    ids=["with a mark", "of Windows, in Latin-1", "with empty lines"],
+)
+def test_labels_saved_by_an_editor(archives, saved):
+    root, names, owners = archives
+    rows = [f"{n},{o} 85 1 499 272" for n, o in zip(names, owners, strict=True)]
+    (root / "labels").write_bytes(saved("\n".join(rows)))
+    found, _ = prepare.images(str(root / "val.tar"), CLASSES, str(root / "labels"))
+    wanted = sorted(zip(names, owners, strict=True))
+    assert [(i.name, CLASSES[i.label]) for i in found] == [(f"{n}.JPEG", o) for n, o in wanted]
+    (root / "labels").write_text("\n".join(rows), encoding="utf-16")
+    with pytest.raises(ValueError, match="labels: Expected text in UTF-8"):
+        prepare.images(str(root / "val.tar"), CLASSES, str(root / "labels"))
+
+
+def test_names_of_another_encoding_are_kept(source, tmp_path):
+    """As they come out of old archives: bytes that are no UTF-8."""
+    name = b"stra\xdfe"
+    for split in ("train", "validation"):
+        os.rename(source / split / CLASSES[2], os.path.join(os.fsencode(source / split), name))
+    first = os.fsencode(source / "train" / CLASSES[0])
+    os.rename(os.path.join(first, b"n01440764_0.JPEG"), os.path.join(first, b"\xfc.JPEG"))
+    write(source, tmp_path / "out")
+    assert (tmp_path / "out" / prepare.LABELS).read_bytes().splitlines()[2] == name
+    records = tf.data.TFRecordDataset(sorted(map(str, (tmp_path / "out").glob("train-*"))))
+    found = [tf.train.Example.FromString(one.numpy()).features.feature for one in records]
+    assert {one["image/filename"].bytes_list.value[0] for one in found} > {b"\xfc.JPEG"}
+    assert {one["image/class/synset"].bytes_list.value[0] for one in found} > {name}
+    write(source, tmp_path / "out")  # goes on
+
+
+def test_a_class_of_two_lines_is_refused(source, tmp_path):
+    for split in ("train", "validation"):
+        (source / split / CLASSES[2]).rename(source / split / "two\nlines")
+    with pytest.raises(ValueError, match=r"of one line.*'two\\nlines'"):
+        write(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_that_do_not_fit(archives):
@@ -381,6 +427,33 @@ def test_the_script_without_sense(source, tmp_path):
     assert errors.strip().endswith(f"archive. Received: {source}/nowhere.")
     output, _ = help_.communicate()
     assert "--train_shards" in output and "tensorflow" not in output.lower()
+
+
+# What is prepared into which folder; the words of the refusal.
+PLACES = {
+    "one folder twice": ("train", "train", "out", "--validation: expected other images"),
+    "one folder, spelt anew": ("train", "validation/../train", "out", "--validation: expected"),
+    "among the classes": ("train", "validation", "train/out", "outside of --train="),
+    "a class itself": ("train", "validation", "train/n01440764", "outside of --train="),
+    "among those of validation": ("train", "validation", "validation/x/y", "of --validation="),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_places_that_make_no_sense(case, source, capsys):
+    train, validation, output, words = PLACES[case]
+    flags_ = [f"--train={source}/{train}", f"--validation={source}/{validation}"]
+    before = sorted(source.rglob("*"))
+    assert command.main(["prepare", *flags_, f"--output_dir={source}/{output}"]) == 2
+    assert words in capsys.readouterr().err
+    assert sorted(source.rglob("*")) == before
+
+
+def test_a_small_set_needs_no_number_of_shards(source, tmp_path, capsys):
+    flags_ = [f"--train={source}/train", f"--validation={source}/validation"]
+    assert command.main(["prepare", *flags_, f"--output_dir={tmp_path}/out"]) == 0
+    assert "train: 21 images in 21 shards" in capsys.readouterr().out
+    assert labels_of(tmp_path / "out") == [sorted([0, 1, 2] * n) for n in (TRAIN, VALIDATION)]
 
 
 @pytest.mark.parametrize("asked", ["-h", "--help"])

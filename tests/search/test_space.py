@@ -233,6 +233,10 @@ def test_files_of_a_user(tmp_path):
     assert [p.name for p in space.walk()] == ["x", "y"] and space.flags == {"z": 3}
     assert (space.max_epochs, space.schedule_epochs) == (1, 4)
     assert next(space.walk()).high == 5
+    for name in ("base.json", "mine.toml"):  # as an editor of Windows saves them
+        text = (tmp_path / name).read_text().replace("\n", "\r\n")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert space_file.load(str(tmp_path / "mine.toml")) == space
 
 
 SOMETIMES = {
@@ -330,6 +334,10 @@ def test_a_wrong_file_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(SpaceError, match="not valid JSON"):
         space_file.load(str(tmp_path / "bad.json"))
+    for text in ("[]", "3", "null"):
+        (tmp_path / "list.json").write_text(text)
+        with pytest.raises(SpaceError, match="list.json: Expected a table"):
+            space_file.load(str(tmp_path / "list.json"))
     (tmp_path / "loop.toml").write_text('extends = "loop.toml"')
     with pytest.raises(SpaceError, match="extends itself"):
         space_file.load(str(tmp_path / "loop.toml"))
