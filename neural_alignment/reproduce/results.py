@@ -74,6 +74,9 @@ def _of_quantity(
 ) -> Iterator[Row]:
     moved = scale if recipe.has_schedules else 1.0
     epoch = None if quantity.epoch is None else quantity.epoch * moved
+    title = quantity.title
+    if epoch != quantity.epoch:
+        title += f" (here after {epoch:g})"
     for (series, value), jobs in by_place.items():
         measured = [m for job in jobs if (m := _measured(job.workdir, quantity.measure, epoch))]
         if not measured:
@@ -82,7 +85,7 @@ def _of_quantity(
         columns = list(zip(*measured, strict=True))
         times = [t for job in jobs if (t := _seconds(job.workdir)) is not None]
         yield Row(
-            quantity=quantity.title,
+            quantity=title,
             series=series,
             value="" if value is None else flag_text(value),
             published=mean,

@@ -45,6 +45,12 @@ epoch = 1
 values = {}
 
 [[published]]
+title = "accuracy after 2 epochs, %"
+measure = "val_top1"
+epoch = 2
+values = {}
+
+[[published]]
 title = "angles, degrees"
 measure = "weight_angle"
 values = { SA = [10, 20] }
@@ -108,7 +114,7 @@ def test_runs_compares_draws_and_runs_nothing_again(there, capfd):
     assert "noise is not drawn: " in said
     assert (out / "figures/curves.png").stat().st_size > 1000
     rows = {(r.quantity, r.series): r for r in results.from_csv((out / "table.csv").read_text())}
-    assert len(rows) == 5  # backprop has no angles
+    assert len(rows) == 7  # backprop has no angles
     bp, angles = rows["accuracy, %", "BP"], rows["angles, degrees", "SA"]
     assert (bp.published, bp.published_sd, bp.seeds) == ((90.0,), 0.5, 2)
     assert 0.0 < bp.ours[0] <= 100.0 and bp.ours_sd[0] >= 0.0 and bp.seconds is not None
@@ -132,7 +138,8 @@ def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
     said = capfd.readouterr().out
     assert "0.5 of the recipe's length, every schedule with it: not the published setting" in said
     rows = results.from_csv((there / "out/tiny-x0.5/table.csv").read_text())
-    assert {row.quantity for row in rows} == {"accuracy, %", "angles, degrees"}
+    after = "accuracy after 2 epochs, % (here after 1)"
+    assert {row.quantity for row in rows} == {"accuracy, %", after, "angles, degrees"}
 
 
 def test_nothing_is_run_where_it_must_not_be(there, capfd):
