@@ -31,7 +31,8 @@ class AlignmentLosses(keras.callbacks.Callback):
             `neural_alignment.metrics.named_sites`.
 
     Raises:
-        ValueError: at an epoch's end, a model whose training step does not call `compute_loss`.
+        ValueError: when training starts, another one of these among the callbacks; at an epoch's
+            end, a model whose training step does not call `compute_loss`.
     """
 
     def __init__(self, by_layer: bool = False) -> None:
@@ -44,6 +45,7 @@ class AlignmentLosses(keras.callbacks.Callback):
         """Makes the training step record R, and the model's logs show it."""
         rates.check(self.model)
         self._restore()
+        self._check_alone()
         model = self.model
         found = named_sites(model).items()
         self._of = of = {name: site for name, site in found if site.alignment.has_loss}
@@ -55,10 +57,22 @@ class AlignmentLosses(keras.callbacks.Callback):
             ),
             keras_private.add_metric(model, record),
         ]
+        vars(model)["compute_loss"].training = self.params
         model.make_train_function(force=True)
+
+    def _check_alone(self) -> None:
+        # Keras gives all callbacks of a training the same dict; what failed before left another.
+        other = vars(self.model).get("compute_loss")
+        mine = getattr(other, "owner", None) == _OWNER and self.params is not None
+        if mine and other.training is self.params:
+            raise ValueError(
+                "Expected one AlignmentLosses in the callbacks, which takes R out of the loss. "
+                "Received: several. Leave one, with by_layer=True where any had it."
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Refuses to log a zero where R was not recorded."""
+        rates.check_called(self.model)
         called = [name for name, site in self._of.items() if site.alignment_loss is not None]
         if called and not self._record.fed:
             raise ValueError(

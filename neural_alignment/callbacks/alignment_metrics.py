@@ -95,6 +95,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds what was measured; measures now, where a loop other than `fit` asks for it."""
+        if self._undo is not None:  # in `fit`
+            rates.check_called(self.model)
         if logs is None:
             return
         if self._due or self._undo is None:

@@ -45,6 +45,7 @@ class GlobalStep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Refuses an optimizer that updates the weights and does not count."""
+        rates.check_called(self.model)
         optimizer = self.model.optimizer
         # A LossScaleOptimizer leaves batches out until it has found its scale.
         skips = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

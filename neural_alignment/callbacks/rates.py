@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from neural_alignment import keras_private, ties
 from neural_alignment.alignments import AlignmentWarning
 from neural_alignment.layers.aligned import sites
 from neural_alignment.layers.site import Site
+from neural_alignment.metrics import named_sites
 from neural_alignment.optimizers import linear, stability
 from neural_alignment.optimizers.clock import unscaled
 from neural_alignment.optimizers.routed import RoutedOptimizer
@@ -35,6 +37,28 @@ def check(model: keras.Model) -> None:
     for doubt in dict.fromkeys(_doubts(model)):
         # Always from this place, so that Python's default filter shows each text once.
         warnings.warn(doubt, AlignmentWarning, stacklevel=1)
+
+
+def check_called(model: keras.Model) -> None:
+    """Warns, after an epoch, of a model that calls its layers as in inference, without R.
+
+    Args:
+        model: that was trained by `fit`.
+    """
+    if "training" in inspect.signature(model.call).parameters:
+        return  # Keras says there that it trains
+    idle = [
+        name
+        for name, site in named_sites(model).items()
+        if site.alignment.has_loss and site.layer.trainable and site.alignment_loss is None
+    ]
+    if idle:
+        told = (
+            f"{type(model).__name__}.call takes no `training`, so that Keras calls its layers as "
+            f"in inference, and R of {', '.join(idle)} is not made. Write call(self, inputs, "
+            "training=None)."
+        )
+        warnings.warn(told, AlignmentWarning, stacklevel=1)
 
 
 def _check_variable(optimizer: Any, variable: Any) -> None:

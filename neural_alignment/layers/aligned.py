@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -43,6 +44,38 @@ def rule_of_layer(alignment: Any) -> alignments.Alignment | None:
     return rule
 
 
+def rule_of_built_layer(layer: Any, alignment: Any, before: Any) -> alignments.Alignment | None:
+    """The rule that a layer gets later, as `layer.alignment = ...`.
+
+    Args:
+        layer: that has weights for `before`, where it is built.
+        alignment: as of `rule_of_layer`.
+        before: the rule that its weights were made for, or None.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: see `rule_of_layer`; a rule for which the layer was not built.
+        TypeError: see `rule_of_layer`.
+    """
+    rule = rule_of_layer(alignment)
+    if layer.built and _without_coefficients(rule) != _without_coefficients(before):
+        raise ValueError(
+            "Expected for a layer that is built its own rule with other coefficients, since its "
+            f"weights were made for it. Received: {rule!r} for layer {layer.name!r}, built with "
+            f"{before!r}. Give a model's layers another rule with align(model, rule)."
+        )
+    return rule
+
+
+def _without_coefficients(rule: alignments.Alignment | None) -> Any:
+    if rule is None:
+        return None
+    names = (field.name for field in dataclasses.fields(rule))
+    return type(rule), {name: getattr(rule, name) for name in names if not name.endswith("_coef")}
+
+
 class _L2(keras.regularizers.L2):
     """Keras's L2, to which it is equal, in half the passes over the weights."""
 
@@ -76,9 +109,23 @@ class Aligned(backend.LayerLosses):
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.alignment = rule_of_layer(alignment)
+        self._rule = self._made_for = rule_of_layer(alignment)
         self._sites = tuple(Site(self, place) for place in self.places)
         self._step_source: Callable[[], Any] | None = None
+
+    @property
+    def alignment(self) -> alignments.Alignment | None:
+        """The layer's rule. Of a built layer its coefficients may be changed; None turns it off."""
+        return self._rule
+
+    @alignment.setter
+    def alignment(self, alignment: Any) -> None:
+        if alignment is not None:
+            alignment = rule_of_built_layer(self, alignment, self._made_for)
+            self._made_for = alignment
+        elif not self.built:
+            self._made_for = None
+        self._rule = alignment
 
     @property
     def sites(self) -> tuple[Site, ...]:

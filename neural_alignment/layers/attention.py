@@ -27,7 +27,23 @@ class AlignedAttention(Base):
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.alignment = rule_of_layer(alignment)
+        self._rule = rule_of_layer(alignment)
+
+    @property
+    def alignment(self) -> alignments.Alignment | None:
+        """The layer's rule, which its projections get when it is built."""
+        return self._rule
+
+    @alignment.setter
+    def alignment(self, alignment: Any) -> None:
+        rule = rule_of_layer(alignment)
+        if self.built and rule != self._rule:
+            raise ValueError(
+                "Expected a layer that is not built, whose projections get the rule. Received: "
+                f"{rule!r} for layer {self.name!r}, built with {self._rule!r}. Set `alignment` of "
+                "its projections, or give a model's layers another rule with align(model, rule)."
+            )
+        self._rule = rule
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         super().build(query_shape, value_shape, key_shape)

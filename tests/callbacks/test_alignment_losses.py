@@ -151,3 +151,13 @@ def test_a_training_step_that_records_nothing_is_refused():
     made.compile("sgd")
     with pytest.raises(ValueError, match="Expected a model whose training step calls compute_loss"):
         made.fit(X, np.zeros((8, 3), "float32"), verbose=0, callbacks=[AlignmentLosses()])
+
+
+def test_several_in_one_training_are_refused():
+    made = nested("symmetric")
+    with pytest.raises(ValueError, match="Expected one AlignmentLosses in the callbacks"):
+        fit(made, AlignmentLosses(), AlignmentLosses(by_layer=True))
+    one = AlignmentLosses()
+    assert "alignment_loss" in fit(made, one, epochs=1)  # what failed has left nothing
+    assert "alignment_loss" in fit(made, one, one, epochs=1)
+    assert set(fit(made, epochs=1)) == {"loss"}

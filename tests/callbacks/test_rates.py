@@ -65,6 +65,35 @@ def test_every_callback_warns(callback):
     assert len(told) == 1
 
 
+class Silent(keras.Model):
+    """A model whose call says nothing of training to its layers, or says it itself."""
+
+    def __init__(self, rule, training):
+        super().__init__()
+        self.dense = layers.Dense(2, alignment=rule, name="it")
+        self.told = {} if training is None else {"training": training}
+
+    def call(self, inputs):
+        return self.dense(inputs, **self.told)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("make", [callbacks.GlobalStep, callbacks.AlignmentMetrics,
+                                  callbacks.AlignmentLosses])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "training", "warned"),
+    [("mirror", None, True), ("mirror", True, False), ("feedback", None, False)],
+)
+def test_a_call_without_training_has_no_r_and_is_told(make, rule, training, warned):
+    model = Silent(rule, training)
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, callbacks=[make()])
+    found = [str(one.message) for one in told if "takes no `training`" in str(one.message)]
+    assert bool(found) == warned and all("Silent.call" in one and "R of it" in one for one in found)
+
+
 @pytest.mark.parametrize("rate", [0.002, 0.01, 0.02])
 @pytest.mark.parametrize("name", ["gd", "sgd", "heavy ball", "Nesterov", "momentum"])
 def test_how_far_b_goes_past_w(name, rate):

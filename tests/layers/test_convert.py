@@ -286,3 +286,73 @@ def test_the_losses_of_the_last_call_stay():
     layers.strip(model)
     assert len(before) == 1
     assert [id(loss) for loss in model.losses] == before
+
+
+def _one(rule, built=True):
+    layer = layers.Dense(2, alignment=rule, name="it")
+    if built:
+        layer.build((None, 3))
+    return layer
+
+
+def _attention(rule):
+    layer = layers.MultiHeadAttention(2, 3, alignment=rule, name="it")
+    layer.build((None, 4, 5), (None, 4, 5))
+    return layer
+
+
+MIRROR = {"name": "mirror", "input_distribution": "normal"}
+# A layer, the rule that it is given later, and whether that fits its weights.
+GIVEN_LATER = {
+    "not built": (lambda: _one("feedback", built=False), "mirror", True),
+    "other coefficients": (
+        lambda: _one("symmetric"),
+        {"name": "symmetric", "self_coef": 3.0},
+        True,
+    ),
+    "the same": (lambda: _one("product"), "product", True),
+    "attention, the same": (lambda: _attention("mirror"), "mirror", True),
+    "weights that are not there": (lambda: _one("symmetric"), "product", False),
+    "B that trains and did not": (lambda: _one("feedback"), "symmetric", False),
+    "B that does not and did": (lambda: _one("symmetric"), "feedback", False),
+    "noise that was none": (lambda: _one("symmetric"), MIRROR, False),
+    "gradients to W": (
+        lambda: _one("symmetric"),
+        {"name": "symmetric", "update_forward": True},
+        False,
+    ),
+    "built without": (lambda: _one(None), "symmetric", False),
+    "attention": (lambda: _attention("mirror"), "feedback", False),
+    "attention, none": (lambda: _attention("mirror"), None, False),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN_LATER)
+def test_a_rule_that_is_given_later_fits_the_weights_or_is_refused(case):
+    make, rule, fits = GIVEN_LATER[case]
+    layer = make()
+    before = layer.alignment
+    if not fits:
+        with pytest.raises(ValueError, match=r"Expected .*layer .*'it'.*align\(model, rule\)"):
+            layer.alignment = rule
+        assert layer.alignment is before
+        return
+    layer.alignment = rule
+    assert layer.alignment == alignments.get(rule)
+    if "attention" not in case:
+        x = np.ones((2, 3), "float32")
+        assert np.all(np.isfinite(keras.ops.convert_to_numpy(layer(x, training=True))))
+
+
+def test_a_rule_is_turned_off_and_on():
+    layer = _one("symmetric")
+    layer.alignment = None
+    layer(np.ones((2, 3)), training=True)
+    assert not layer.sites and not layer.losses
+    with pytest.raises(ValueError, match="built with Symmetric"):
+        layer.alignment = "feedback"
+    layer.alignment = "symmetric"
+    layer(np.ones((2, 3)), training=True)
+    assert len(layer.sites) == len(layer.losses) == 1
+    with pytest.raises(ValueError, match="a rule of single layers"):
+        layer.alignment = "direct"
