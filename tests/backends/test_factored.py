@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from neural_alignment import alignments, layers
-from neural_alignment.alignments.registry import register
 from neural_alignment.layers import training_step
 from tests.backends.gradients import gradients
 from tests.layers.conformance import draw
@@ -73,9 +72,10 @@ def test_gradients_are_those_of_float64(shape, dtype, density):
     _equal(found, x, dy, weights, DTYPES[dtype])
 
 
-@register("test_halved_product")
 class _Halved(alignments.Product):
     """A product whose error is half as large."""
+
+    name = "halved_product"
 
     def backward_kernel(self, forward_kernel, variables, seed=None, **kwargs):
         return 0.5 * super().backward_kernel(forward_kernel, variables, seed, **kwargs)

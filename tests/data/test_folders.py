@@ -156,8 +156,10 @@ def test_a_class_that_only_validation_has(tmp_path):
 
 
 def test_one_class_is_not_prepared(tmp_path, capsys):
-    make(tmp_path / "train", ("zebra",))
-    folders_of = [f"--{name}={tmp_path / 'train'}" for name in ("train", "validation")]
+    folders_of = []
+    for name in ("train", "validation"):
+        make(tmp_path / name, ("zebra",))
+        folders_of.append(f"--{name}={tmp_path / name}")
     out = tmp_path / "out"
     assert prepare.main(["prepare", *folders_of, f"--output_dir={out}"]) == 1
     assert "Expected two class folders or more" in capsys.readouterr().err
