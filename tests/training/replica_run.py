@@ -90,7 +90,7 @@ def train(
     return values | {f"logs/{name}": np.asarray(value) for name, value in logs.items()}
 
 
-def of_models(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+def of_models(strategy: tf.distribute.Strategy, compiled: bool) -> dict[str, np.ndarray]:
     """Weights and losses of a small network with every rule of whole models, after some steps."""
     found = {}
     for name in sorted(set(alignments.names()) - set(alignments.layer_names())):
@@ -101,7 +101,8 @@ def of_models(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
             x = keras.layers.Dense(10, name="logits")(keras.layers.Flatten()(x))
             model = align(keras.Model(inputs, x), name)
             rate = lambda step: 1.0  # noqa: E731
-            step = Step(model, optimizers.get("momentum", learning_rate=0.3), None, rate, rate)
+            optimizer = optimizers.get("momentum", learning_rate=0.3)
+            step = Step(model, optimizer, None, rate, rate, jit_compile=compiled)
             plan = Plan(train_batch_size=BATCH, eval_batch_size=EVAL_BATCH)
             trainer = Trainer(model, step, data.get("digits"), plan, strategy)
         trainer.total_steps = STEPS
@@ -187,9 +188,8 @@ def main(folder: pathlib.Path, kinds: Sequence[str], convolutions: bool, task: s
             strategy = make_strategy(name)
         compiled = bool(mark)
         values = train(strategy, convolutions, compiled) | statistics(strategy, compiled)
-        if not compiled:
-            values |= noise(strategy)
-            values |= of_models(strategy) if convolutions else {}
+        values |= of_models(strategy, compiled) if convolutions else {}
+        values |= noise(strategy) if not compiled else {}
         chief = "" if is_chief(strategy) else "_other"
         np.savez(folder / f"{kind}{chief}.npz", **values)
     sys.stdout.flush()
