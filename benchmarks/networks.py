@@ -145,8 +145,7 @@ def _products(layer: Aligned, size: int) -> float:
             (fan_in, units), expanded = layer.kernel.shape, variable.shape[0]
             places = size // (fan_in * units)
             through = places * expanded * (units + 2 * fan_in) - size  # R^T stands for B^T
-            fewer = places * (fan_in + units) < fan_in * units
-            total += through if fewer else 2 * fan_in * expanded * units
+            total += min(through, 2 * fan_in * expanded * units)
         elif name.startswith("backward_kernel_q"):
             factor = variables[name.replace("kernel_q", "kernel_r")]
             total += 2 * math.prod(factor.shape) * outputs

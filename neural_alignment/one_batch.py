@@ -47,7 +47,7 @@ def _tensors(name: str, part: Any) -> Any:
     def tensor(leaf: Any) -> Tensor:
         try:
             made = ops.convert_to_tensor(leaf)
-        except Exception as error:
+        except Exception as error:  # each back end has types of its own
             raise ValueError(_expected(name, f"a {type(leaf).__name__}")) from error
         if len(made.shape) == 0:
             raise ValueError(_expected(name, f"{type(part).__name__} of single numbers"))

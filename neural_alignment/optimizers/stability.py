@@ -41,6 +41,14 @@ def _inner(optimizer: Any) -> Any:
     return optimizer.optimizer if isinstance(optimizer, Noisy) else optimizer
 
 
+def _curvature(rule: Any) -> float | None:
+    """The least that R's curvature for B can be, 2 decay_coef; None where no number says it."""
+    decay = getattr(rule, "decay_coef", None)
+    if not rule.has_loss or not isinstance(decay, (int, float)) or decay <= 0.0:
+        return None
+    return 2.0 * decay
+
+
 def overshoot(rule: Any, optimizer: Any, rate: float, scale: float = 1.0) -> str | None:
     """What is wrong with a rate at which B leaves R's minimum further with every step.
 
@@ -55,16 +63,13 @@ def overshoot(rule: Any, optimizer: Any, rate: float, scale: float = 1.0) -> str
     Returns:
         A sentence or two; None where the rate is sound, or nothing can be said.
     """
-    decay = getattr(rule, "decay_coef", None)
-    if not rule.has_loss or not isinstance(decay, (int, float)) or decay <= 0.0:
-        return None
-    momentum, limit = momentum_and_limit(optimizer)
-    if limit is None or rate * scale * 2.0 * decay < limit:
+    curvature, (momentum, limit) = _curvature(rule), momentum_and_limit(optimizer)
+    if curvature is None or limit is None or rate * scale * curvature < limit:
         return None
     return (
         "B grows without bound, since each step overshoots R's minimum. Expected, with "
-        f"decay_coef={decay:g} and momentum {momentum:g}, a rate < "
-        f"{limit / (2.0 * decay * scale):.3g}, or a decay_coef < "
+        f"decay_coef={rule.decay_coef:g} and momentum {momentum:g}, a rate < "
+        f"{limit / (curvature * scale):.3g}, or a decay_coef < "
         f"{limit / (2.0 * rate * scale):.3g} and the other coefficients smaller in proportion. "
         f"Received: learning_rate={rate:g}"
     )
@@ -86,10 +91,10 @@ def swing(rule: Any, optimizer: Any, rate: float, scale: float = 1.0) -> float:
     Returns:
         A number from 1 on; 1 where nothing can be said, or B grows without bound.
     """
-    decay, (m, limit) = getattr(rule, "decay_coef", None), momentum_and_limit(optimizer)
-    if rule.name != "symmetric" or not isinstance(decay, (int, float)) or limit is None:
+    curvature, (m, limit) = _curvature(rule), momentum_and_limit(optimizer)
+    if rule.name != "symmetric" or curvature is None or limit is None:
         return 1.0
-    step = rate * scale * 2.0 * decay
+    step = rate * scale * curvature
     if not 0.0 < step < limit:
         return 1.0
     nesterov = m > 0.0 and _inner(optimizer).nesterov

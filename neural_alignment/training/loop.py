@@ -229,9 +229,9 @@ class Trainer:
             self._chunk(iterator, self._chunk_size(end))
             at_end = self.global_step == end
             saves = self._stop_signal is not None or self._checkpoint_due() or self._is_last()
-            if saves:
-                self._check_variables()  # before the epoch's row: a run with its last one is done
             if at_end:
+                if saves:  # a run with its last row is done: nothing may be wrong with it
+                    self._check_variables()
                 logs = self._end_epoch(epoch)
             if saves:
                 self._save()
