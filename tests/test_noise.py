@@ -1,5 +1,8 @@
 """Random numbers that are the same wherever they are drawn."""
 
+import functools
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,19 +22,30 @@ def test_the_same_eagerly_in_a_graph_and_under_xla(draw):
 
 
 @pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
-def test_a_large_draw_has_the_bits_of_a_small_one(compiled):
-    """Large draws are compiled by XLA on a CPU; Philox's first words do not depend on how many."""
-    seed, size = tf.constant([-5, 7]), tensorflow._COMPILED_DRAW
-    draw = tensorflow.random_mantissas
+@pytest.mark.parametrize("more", range(4))
+@pytest.mark.parametrize("numbers", [(-5, 7), (2**31 - 1, -(2**31))])
+def test_a_large_draw_has_the_bits_of_tensorflow_s_own(numbers, more, compiled):
+    """Large draws are compiled by XLA on a CPU."""
+    seed, size = tf.constant(numbers), tensorflow._COMPILED_DRAW + more
+    own = tf.random.stateless_uniform((size,), seed, None, None, tf.uint32, alg="philox")
+    draw = functools.partial(tensorflow.random_mantissas, size)
+    before = tensorflow._compiled_blocks.cache_info()
     if compiled is not None:
         draw = tf.function(draw, jit_compile=compiled)
-    small, large = draw(size - 1, seed).numpy(), draw(size, seed).numpy()
-    assert tensorflow._compiled_draw.cache_info().currsize > 0
-    np.testing.assert_array_equal(small, large[:-1])
+    large = draw(seed).numpy()
+    assert (tensorflow._compiled_blocks.cache_info() == before) == (compiled is True)
+    np.testing.assert_array_equal(large, own.numpy() >> 9)
     known_in_the_step = tensorflow.random_mantissas(tf.constant(size), seed)
     np.testing.assert_array_equal(large, known_in_the_step)
-    assert (large >= 0).all()
-    assert (large < 2**23).all()
+
+
+def test_a_large_draw_encrypts_every_block_once():
+    """Ten rounds of two products; XLA copies what several loops need into each of them."""
+    blocks = 20_001
+    compiled = tensorflow._compiled_blocks(blocks)
+    text = compiled.experimental_get_compiler_ir(tf.constant([1, 2]))(stage="optimized_hlo")
+    products = re.findall(rf"= u64\[{blocks}\]\S* multiply\(", text)
+    assert 15 < len(products) <= 20  # those of the counter's constant words are scalars
 
 
 def test_shapes_known_only_in_the_step():

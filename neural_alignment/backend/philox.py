@@ -13,7 +13,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
-def _multiply(a: Word, b: Word) -> tuple[Word, Word]:
+def multiply_halves(a: Word, b: Word) -> tuple[Word, Word]:
     """High and low word of a product, by halves of 16 bits."""
     a_low, a_high = a & 0xFFFF, a >> 16
     b_low, b_high = b & 0xFFFF, b >> 16
@@ -27,11 +27,12 @@ def _encrypt(
     key: list[Word],
     word: Callable[[int], Word],
     rounds: Callable[[Callable[[Any], Any], Any], Any],
+    multiply: Callable[[Word, Word], tuple[Word, Word]],
 ) -> list[Word]:
     def one(state: Any) -> Any:
         c0, c1, c2, c3, k0, k1 = state
-        high0, low0 = _multiply(word(_MULTIPLIERS[0]), c0)
-        high1, low1 = _multiply(word(_MULTIPLIERS[1]), c2)
+        high0, low0 = multiply(word(_MULTIPLIERS[0]), c0)
+        high1, low1 = multiply(word(_MULTIPLIERS[1]), c2)
         mixed = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         return *mixed, k0 + word(_WEYL[0]), k1 + word(_WEYL[1])
 
@@ -43,6 +44,7 @@ def words(
     seed: list[Word],
     word: Callable[[int], Word],
     rounds: Callable[[Callable[[Any], Any], Any], Any],
+    multiply: Callable[[Word, Word], tuple[Word, Word]] = multiply_halves,
 ) -> list[Word]:
     """Four random words for every index.
 
@@ -51,12 +53,13 @@ def words(
         seed: two 64-bit numbers, each low word first.
         word: an unsigned 32-bit scalar from a number.
         rounds: applies a function of a state ten times to a state, each result cut to words.
+        multiply: high and low word of a product of two words.
 
     Returns:
         Four arrays `[blocks]`.
     """
-    mixed = _encrypt(seed, [word(k) for k in _KEY], word, rounds)
+    mixed = _encrypt(seed, [word(k) for k in _KEY], word, rounds, multiply)
     like = index ^ index
     counter = [index, like, like + mixed[2], like + mixed[3]]
     key = [like + mixed[0], like + mixed[1]]
-    return _encrypt(counter, key, word, rounds)
+    return _encrypt(counter, key, word, rounds, multiply)

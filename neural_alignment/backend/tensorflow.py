@@ -8,7 +8,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util  # no public name says what XLA compiles
 
+from neural_alignment.backend import philox
 from neural_alignment.backend.common import provide_step  # noqa: F401  (as PyTorch does)
 from neural_alignment.backend.contract import BilinearMap, Tie
 
@@ -163,8 +166,8 @@ def sum_of_squares(x: Tensor) -> Tensor:
     return 2.0 * tf.nn.l2_loss(x)
 
 
-# So many numbers take XLA two thirds of the CPU time that they take TensorFlow's own operation, but
-# a third of a second to compile, for each size.
+# So many numbers take XLA half of the CPU time that they take TensorFlow's own operation, but
+# half a second to compile, for each size.
 _COMPILED_DRAW = 2**16
 
 
@@ -179,22 +182,77 @@ def random_mantissas(size: Any, seed: Tensor) -> Tensor:
         float32 `[size]`, whole numbers in [0, 2^23).
     """
     is_large = isinstance(size, int) and size >= _COMPILED_DRAW
-    if is_large and {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}:
-        return _compiled_draw(size)(seed)
+    if is_large and _runs_on_cpus_without_xla():
+        blocks = _compiled_blocks(-(-size // 4))(seed)
+        return tf.reshape(tf.bitcast(blocks, tf.float32), [-1])[:size]
     return _draw(size, seed)
 
 
+def _runs_on_cpus_without_xla() -> bool:
+    kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    graph = ops.get_default_graph()
+    return kinds == {"CPU"} and not control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
 @functools.cache
-def _compiled_draw(size: int) -> Callable[[Tensor], Tensor]:
-    return tf.function(functools.partial(_draw, size), jit_compile=True, autograph=False)
+def _compiled_blocks(count: int) -> Callable[[Tensor], Tensor]:
+    return tf.function(functools.partial(_blocks, count), jit_compile=True, autograph=False)
+
+
+def _blocks(count: int, seed: Tensor) -> Tensor:
+    """Philox's blocks of four words in an array of numbers as wide as a block.
+
+    So XLA makes it in one loop. With an array for each word, or by TensorFlow's own operation, it
+    encrypts each block four times.
+    """
+    low = tf.bitcast(seed, tf.uint32)
+    high = tf.bitcast(tf.bitwise.right_shift(seed, 31), tf.uint32)  # of the seed as 64 bits
+    words = philox.words(
+        tf.cast(tf.range(count), tf.uint32),
+        [low[0], high[0], low[1], high[1]],
+        lambda number: tf.constant(number, tf.uint32),
+        _ten_rounds,
+        _multiply,
+    )
+    halves = [_float_bits(word) for word in words]
+    pairs = [
+        tf.bitcast(first | tf.bitwise.left_shift(second, _bits(32)), tf.float64)
+        for first, second in (halves[:2], halves[2:])
+    ]
+    return tf.complex(*pairs)
+
+
+def _ten_rounds(one: Callable[[Any], Any], state: Any) -> Any:
+    for _ in range(philox.ROUNDS):
+        state = one(state)
+    return state
+
+
+def _bits(number: int) -> Tensor:
+    return tf.constant(number, tf.uint64)
+
+
+def _multiply(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    product = tf.cast(a, tf.uint64) * tf.cast(b, tf.uint64)
+    high = tf.bitwise.right_shift(product, _bits(32))
+    return tf.cast(high, tf.uint32), tf.cast(product, tf.uint32)
+
+
+def _mantissa(word: Tensor) -> Tensor:
+    upper = tf.bitwise.right_shift(word, tf.constant(9, tf.uint32))
+    return tf.cast(tf.bitcast(upper, tf.int32), tf.float32)
+
+
+def _float_bits(word: Tensor) -> Tensor:
+    return tf.cast(tf.bitcast(_mantissa(word), tf.uint32), tf.uint64)
 
 
 def _draw(size: Any, seed: Tensor) -> Tensor:
-    bits = tf.random.stateless_uniform(
-        (size,), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    return _mantissa(
+        tf.random.stateless_uniform(
+            (size,), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
     )
-    upper = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
-    return tf.cast(tf.bitcast(upper, tf.int32), tf.float32)
 
 
 def value_and_gradients(
