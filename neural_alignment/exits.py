@@ -23,3 +23,7 @@ class Interrupted(RuntimeError):
         super().__init__(words or f"Stopped by {name}; the same command goes on.")
         self.number = number
         self.code = 128 + number if code is None else code
+
+
+class RefusedError(RuntimeError):
+    """A program that was started refused its flags or data, as it would those of others to come."""

@@ -149,3 +149,19 @@ def contents(folder: str) -> str:
         return "a file" if os.path.exists(folder) else "no such folder"
     names = sorted(os.listdir(folder))
     return f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" or "an empty folder"
+
+
+def duration(seconds: float | None) -> str:
+    """A time as people read it: `0:42`, `12:03`, `1:05:00`.
+
+    Args:
+        seconds: how long; None: not known.
+
+    Returns:
+        Minutes and seconds, with hours where there are any; "?" where it is not known.
+    """
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -37,3 +37,18 @@ def test_one_line_without_graph_nodes_and_numbers_of_errors(error, line):
 )  # fmt: skip
 def test_sizes_say_something(count, words):
     assert messages.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "?"),
+        (0.2, "0:00"),
+        (59.6, "1:00"),
+        (723, "12:03"),
+        (3900, "1:05:00"),
+        (1e5, "27:46:40"),
+    ],
+)
+def test_durations(seconds, said):
+    assert messages.duration(seconds) == said

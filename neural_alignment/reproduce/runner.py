@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted
-from neural_alignment.messages import last_words
+from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted, RefusedError
+from neural_alignment.messages import duration, last_words
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
@@ -16,18 +16,6 @@ from neural_alignment.search.processes import Launcher, Process
 from neural_alignment.training.signals import handled
 
 _POLL_SECONDS = 0.2
-
-
-class RefusedError(RuntimeError):
-    """The training program refused a job's flags or data, as it would those of the jobs to come.
-
-    Args:
-        job: which.
-        reason: what the program said.
-    """
-
-    def __init__(self, job: Job, reason: str) -> None:
-        super().__init__(f"{job.name} is refused: {reason}. The same command goes on.")
 
 
 class Runner:
@@ -50,6 +38,7 @@ class Runner:
         self._say = say
         self._running: list[tuple[Job, Process, Device, float]] = []
         self._signal: int | None = None
+        self._planned, self._ended, self._began = 0, 0, 0.0
 
     def run(self, jobs: Sequence[Job]) -> list[Job]:
         """Runs jobs in order until all have ended.
@@ -65,6 +54,7 @@ class Runner:
             RefusedError: a job's flags or data are refused; those under way are stopped likewise.
         """
         waiting, failed = list(jobs), []
+        self._planned, self._ended, self._began = len(waiting), 0, time.monotonic()
         with handled(lambda number: self._on_signal):
             try:
                 while self._signal is None and (waiting or self._running):
@@ -93,14 +83,24 @@ class Runner:
     def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Job]:
         self._running.remove((job, process, device, began))
         self._free.append(device)
+        self._ended += 1
         if process.poll() == USAGE:
-            raise RefusedError(job, _said(log_of(job)))
+            raise RefusedError(
+                f"{job.name} is refused: {_said(log_of(job))}. The same command goes on."
+            )
         if process.poll() != DONE:
             state = "interrupted" if process.poll() == INTERRUPTED else "failed"
-            self._say(f"{job.name}: {state}, see {log_of(job)}")
+            self._say(f"{job.name}: {state}, see {log_of(job)}{self._progress()}")
             return [job]
-        self._say(f"{job.name}: done after {time.monotonic() - began:.0f} s")
+        took = duration(time.monotonic() - began)
+        self._say(f"{job.name}: done after {took}{self._progress()}")
         return []
+
+    def _progress(self) -> str:
+        """How many jobs have ended and how long the others will take, from the mean of those."""
+        rest = self._planned - self._ended
+        left = (time.monotonic() - self._began) / self._ended * rest
+        return f"; {self._ended} of {self._planned}" + (f", {duration(left)} left" if rest else "")
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signal = number

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from neural_alignment.messages import duration
 from neural_alignment.search import objectives
 from neural_alignment.search.space import FlagValue, Space
 from neural_alignment.search.store import Record, Store
@@ -54,7 +55,7 @@ class SearchTable:
                 self._live.update(self.render(store.records, running), refresh=True)
         else:
             for record in store.records[self._shown :]:
-                left = _duration(self._time_left(store.records, running))
+                left = duration(self._time_left(store.records, running))
                 self._console.print(
                     f"trial {record.trial}: {record.state} "
                     f"{_score(record)} in {record.seconds:.1f} s, "
@@ -68,7 +69,7 @@ class SearchTable:
 
     def render(self, records: Sequence[Record], running: Sequence[RunningTrial]) -> Table:
         """The table: the best trial, the last ones, and those under way."""
-        left = _duration(self._time_left(records, running))
+        left = duration(self._time_left(records, running))
         table = Table(
             title=f"{self._space.name}: {len(records)} of {self._trials} trials, {left} left"
         )
@@ -84,7 +85,7 @@ class SearchTable:
                 _score(record) if record.state == "done" else "",
                 describe(self._space, record.settings),
                 "best" if record is best else record.reason or record.state,
-                _duration(record.seconds),
+                duration(record.seconds),
                 "",
                 style="bold green" if record is best else None,
             )
@@ -95,8 +96,8 @@ class SearchTable:
                 "",
                 describe(self._space, trial.note.settings),
                 f"epoch {done:g} of {total:g} on {trial.device.name}",
-                _duration(trial.seconds()),
-                _duration(_trial_left(trial)),
+                duration(trial.seconds()),
+                duration(_trial_left(trial)),
             )
         return table
 
@@ -141,11 +142,3 @@ def _score(record: Record) -> str:
     if record.state == "done":
         return f"{record.score:.4f}{objectives.parts(record.measured)}"
     return f"({record.reason})"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

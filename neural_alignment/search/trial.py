@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from neural_alignment.config.flags import flag_text
-from neural_alignment.exits import INTERRUPTED, USAGE
+from neural_alignment.exits import INTERRUPTED, USAGE, RefusedError
 from neural_alignment.messages import last_words
 from neural_alignment.search import objectives, processes
 from neural_alignment.search.devices import Device
@@ -73,21 +73,6 @@ class Note:
     def record(self) -> Record | None:
         """Its record, if it has ended."""
         return None if self.outcome is None else Record(**self.outcome)
-
-
-class RefusedError(RuntimeError):
-    """The training script refused a trial's flags or data, as it would those of the trials to come.
-
-    Args:
-        trial: The trial's number.
-        reason: What the script said.
-    """
-
-    def __init__(self, trial: int, reason: str) -> None:
-        super().__init__(
-            f"The training script refuses trial {trial} (exit code {USAGE}): {reason} "
-            "The trial is not recorded; put this right and start the same search again."
-        )
 
 
 class RunningTrial:
@@ -177,7 +162,11 @@ class RunningTrial:
             self._start()
             return None
         if code == USAGE:
-            raise RefusedError(self.trial, last_words(_tail(self._store.log_file(self.trial))))
+            said = last_words(_tail(self._store.log_file(self.trial)))
+            raise RefusedError(
+                f"The training script refuses trial {self.trial} (exit code {USAGE}): {said} "
+                "The trial is not recorded; put this right and start the same search again."
+            )
         if timed_out:
             processes.end_group(self.process.pid)
             while self.process.wait(1.0) is None:

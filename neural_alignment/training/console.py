@@ -11,6 +11,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+from neural_alignment.messages import duration
+
 
 class Progress(keras.callbacks.Callback):
     """Shows a bar within an epoch (on a terminal) and prints a line after it.
@@ -92,7 +94,7 @@ class Progress(keras.callbacks.Callback):
         trainer = self._trainer
         steps = max(1, trainer.global_step - self._first_step)
         elapsed = time.monotonic() - self._began
-        return _duration(elapsed / steps * (trainer.total_steps - trainer.global_step))
+        return duration(elapsed / steps * (trainer.total_steps - trainer.global_step))
 
     def close(self) -> None:
         """Takes the bar away, whatever happened."""
@@ -168,9 +170,3 @@ def _widest(logs: dict[str, Any]) -> str:
         return ""
     layer = max(angles, key=angles.__getitem__)
     return f"  largest angle {angles[layer]:.1f}° ({layer})"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

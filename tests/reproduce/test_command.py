@@ -1,6 +1,7 @@
 """`neural-alignment reproduce`: what is run, what is not run again, what is written."""
 
 import pathlib
+import re
 import shutil
 import sys
 
@@ -111,6 +112,10 @@ def test_runs_compares_draws_and_runs_nothing_again(there, capfd):
     assert {path.name for path in out.iterdir()} >= {"BP", "SA", "table.csv", "table.md"}
     said = capfd.readouterr().out
     assert "It is tiny." in said and "4 runs, 2 of them there" in said
+    first, second = re.findall(
+        r"done after 0:\d\d; (\d of \d)(, 0:\d\d left)?$", said, re.MULTILINE
+    )[-2:]
+    assert first[0] == "1 of 2" and first[1] and second == ("2 of 2", "")
     assert "noise is not drawn: " in said
     assert (out / "figures/curves.png").stat().st_size > 1000
     rows = {(r.quantity, r.series): r for r in results.from_csv((out / "table.csv").read_text())}

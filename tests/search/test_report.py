@@ -94,7 +94,7 @@ def test_the_live_table_shows_what_runs(tmp_path):
     console.print(SearchTable(plan.space, 8, 2, console).render(store.records, [Running()]))
     text = console.export_text()
     assert "5 of 8 trials" in text
-    assert "epoch 3 of 9 on gpu 0" in text and "0:00:30" in text and "0:01:00" in text
+    assert "epoch 3 of 9 on gpu 0" in text and "0:30 │ 1:00 │" in text
     assert "best" in text and "0.6000" in text and "crashed: SIGSEGV" in text
 
 
