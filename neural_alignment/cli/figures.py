@@ -12,7 +12,7 @@ from typing import Any
 from neural_alignment import config
 from neural_alignment.cli import environment
 from neural_alignment.cli.parse import Program, check_given, help_text, parse, wants_help
-from neural_alignment.cli.running import run, to_stdout
+from neural_alignment.cli.running import run, table, to_stdout
 from neural_alignment.config.options import (
     PathText,
     UsageError,
@@ -189,14 +189,10 @@ def _features_of_run(run: str, assembly: str, layers: Sequence[str]) -> dict[str
 
 def _show_kinds() -> None:
     environment.require("figures", "rich")
-    from rich.table import Table
-
-    table = Table(show_lines=False)
-    for column in ("figure", "shows", "published as", "of", "needs"):
-        table.add_column(column, overflow="fold")
+    listed = table("Figures", ("figure", "shows", "published as", "of", "needs"))
     for name, kind in KINDS.items():
-        table.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
-    to_stdout().print(table, markup=False)
+        listed.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
+    to_stdout().print(listed, markup=False)
 
 
 if __name__ == "__main__":

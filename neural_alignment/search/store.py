@@ -197,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}.") from error
 

@@ -79,6 +79,9 @@ def test_a_search_that_is_not_the_same_is_refused_with_the_difference(tmp_path):
     plans.resume(store, plan)
     plans.check(store, make_plan(fake_space(data_dir="/b")))
     assert plans.load(store) == plan
+    (saved,) = tmp_path.glob("*.json")  # by an editor that marks its UTF-8
+    saved.write_bytes(b"\xef\xbb\xbf" + saved.read_bytes())
+    assert plans.load(store) == plan
     with pytest.raises(StoreError, match="seed was 0 and is 1"):
         plans.check(store, make_plan(fake_space(data_dir="/a"), seed=1))
     other = fake_space(data_dir="/a", z=1)
