@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import math
@@ -10,26 +9,26 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from neural_alignment.config.flags import flag_defaults, rule_defaults
 from neural_alignment.config.groups import rule_options
+from neural_alignment.figures import tables
+from neural_alignment.figures.tables import RunReadError
 from neural_alignment.messages import one_line
 from neural_alignment.runs import record
 from neural_alignment.runs.folders import is_run, is_search
 
 BACKPROP = "backprop"
-# What a run was given and does not depend on.
+# What a run was given and does not depend on: where its files lie, what it keeps, its devices.
 _BOOKKEEPING = frozenset(
-    ("seed", "workdir", "preset", "defaults", "data_dir", "download", "epochs_per_checkpoint")
-    + ("checkpoint_max", "keep_epochs", "iterations_per_loop", "validate_first", "path_metrics")
-    + ("gpu", "tpu_name", "tpu_zone", "gcp_project", "eval_batch_size", "jit_compile")
+    ("seed", "workdir", "preset", "defaults", "import", "data_dir", "download", "max_bad_records")
+    + ("epochs_per_checkpoint", "checkpoint_max", "keep_epochs", "iterations_per_loop")
+    + ("validate_first", "path_metrics", "eval_batch_size", "strategy", "logical_cpus", "gpu")
+    + ("tpu_name", "tpu_zone", "gcp_project", "jit_compile")
 )
+# Data sets of the user's own: another folder is another set.
+_OWN_DATA = ("image_folder", "imagenet")
 _CHECKPOINT = re.compile(r"step-(\d{9,})\.json")
-
-
-class RunReadError(ValueError):
-    """A folder that holds no run, or a table that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Run:
         metrics: the rows of metrics.csv: `epoch`, `val_top1`, ...
         layers: for each layer, from the input, the rows of layers.csv: `epoch`, `weight_angle`, ...
         label: what the user calls it; None: what its flags say.
+        notes: what of its tables is not as a run leaves it.
     """
 
     folder: pathlib.Path
@@ -49,6 +49,7 @@ class Run:
     metrics: Sequence[Mapping[str, float]]
     layers: Mapping[str, Sequence[Mapping[str, float]]]
     label: str | None = None
+    notes: Sequence[str] = ()
 
     @property
     def seed(self) -> str:
@@ -65,10 +66,14 @@ class Run:
         """All that its training depended on, but for the seed.
 
         An option of its rule that its flags do not say is at its default: an earlier version wrote
-        them, which had no such option.
+        them, which had no such option. Of the folder of images of one's own its name counts, as
+        the folders above it are others on another machine.
         """
         flags = rule_defaults(self.rule) | dict(self.flags)
-        return frozenset((n, text) for n, text in flags.items() if n not in _BOOKKEEPING)
+        settings = {n: text for n, text in flags.items() if n not in _BOOKKEEPING}
+        if flags.get("dataset") in _OWN_DATA and "data_dir" in flags:
+            settings["data_dir"] = os.path.basename(os.path.normpath(flags["data_dir"]))
+        return frozenset(settings.items())
 
     @property
     def steps_per_epoch(self) -> float:
@@ -170,6 +175,7 @@ def read(
     known: dict[tuple[frozenset[tuple[str, str]], str], pathlib.Path] = {}
     for place, path in places.items():
         run = dataclasses.replace(read_run(path), label=called[place])
+        notes += run.notes
         if not run.metrics or not run.metrics[-1]["epoch"] > 0.0:
             notes.append(f"{path} is left out: it has no whole epoch in metrics.csv yet")
             continue
@@ -266,36 +272,14 @@ def read_run(folder: pathlib.Path) -> Run:
     flags = record.named(record.complete(lines))
     defaults = {n: text for n, text in flag_defaults().items() if n != "train_epochs"}
     flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
-    metrics = _table(folder / "metrics.csv", ("epoch", "global_step", "val_top1", "loss"))
+    of_run = ("epoch", "global_step", "val_top1", "loss")
+    metrics, notes = tables.read(folder / "metrics.csv", of_run)
+    of_layers = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")
+    rows, of_rows = tables.read(folder / "layers.csv", of_layers, layer="layer")
     layers: dict[str, list[Mapping[str, float]]] = {}
-    needed = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")
-    for row in _table(folder / "layers.csv", needed, texts=("layer",)):
+    for row in rows:
         layers.setdefault(row["layer"], []).append(row)
-    return Run(folder, flags, metrics, layers)
-
-
-def _table(
-    path: pathlib.Path, needed: Sequence[str], texts: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """The rows of a table, its numbers as numbers; none where there is no such file."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            missing = [name for name in needed if name not in columns]
-            if missing:
-                raise ValueError(f"no column {missing[0]}")
-            return [
-                {name: text if name in texts else float(text) for name, text in row.items()}
-                for row in reader
-            ]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunReadError(
-            f"Expected a table of a run with the columns {', '.join(needed)} in {path}. "
-            f"Received: {one_line(error)}. Put it back as it was, or leave that run out"
-        ) from error
+    return Run(folder, flags, metrics, layers, notes=tuple(notes + of_rows))
 
 
 def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,24 @@ def noise_variance(run: Run) -> float:
     return 0.0
 
 
+def noisy_places(run: Run) -> str:
+    """Which of a run's two optimizers are noisy, in words for a label; "" where none is.
+
+    Where both are with variances of their own, that of the alignment optimizer is said, too.
+    """
+    places = [
+        word
+        for word, optimizer in (("J", "global"), ("R", "alignment"))
+        if run.flags.get(f"use_noisy_{optimizer}_opt") == "true"
+    ]
+    if len(places) < 2:
+        return "".join(f"noise on {place}'s updates" for place in places)
+    common = run.number("noisy_opt_variance", _DEFAULT_VARIANCE)
+    other = run.number("noisy_alignment_opt_variance", common)
+    own = f", of variance {other:g} on R's" if other != noise_variance(run) else ""
+    return f"noise on J's and R's updates{own}"
+
+
 def sparsity(run: Run) -> float:
     """The share of a run's feedback weights that are fixed at zero, in per cent."""
     return 100.0 * (1.0 - run.number("density", 1.0))
@@ -63,7 +83,8 @@ def _natural(name: str) -> list[int | str]:
 def draw_noise(material: Material) -> Drawn:
     """Accuracy against the variance of noise on updates, mean ± s.e.m. ([K] figures 5 and S1).
 
-    A rule that no run of has noise, as backpropagation, is a line across.
+    A rule that no run of has noise, as backpropagation, is a line across. Noise on the updates of J
+    and on those of R are lines apart.
 
     Args:
         material: runs, of several variances and seeds.
@@ -74,7 +95,7 @@ def draw_noise(material: Material) -> Drawn:
     Raises:
         NotDrawn: no two runs differ in their noise.
     """
-    found = _swept(material.runs, noise_variance, _NOISE_FLAGS)
+    found = _by_place(material.runs)
     if not any(len(points) > 1 for _, points in found):
         raise NotDrawn(
             "Expected runs that differ in the variance of their updates' noise. Received: none "
@@ -114,7 +135,8 @@ def draw_sparsity(material: Material) -> Drawn:
             "Expected runs that differ in the density of their feedback weights. Received: none "
             "that do. Train with several --density=D (0.1 fixes 90 % at zero)"
         )
-    fixed = [run for run in material.runs if "density" not in run.flags]
+    swept = {run.folder for group, _ in found for run in group.runs}
+    fixed = [r for r in material.runs if "density" not in r.flags and r.folder not in swept]
     figure, (panel,) = style.panels(1, 4.4, 3.2)
     table = _lines(panel, found, "sparsity", error="sd")
     table += _across(panel, fixed, "sparsity")
@@ -137,7 +159,10 @@ def draw_architectures(material: Material) -> Drawn:
         NotDrawn: no settings were trained on two networks.
     """
     flags = ("model", *MODEL_FLAGS)
-    found = _swept(material.runs, network, flags, lambda points: len(points) > 1)
+    networks = _networks(material.runs, flags)
+    found = _swept(
+        material.runs, lambda run: networks[run.folder], flags, lambda points: len(points) > 1
+    )
     if not found:
         raise NotDrawn(
             "Expected runs of the same settings on several networks. Received: none that are. "
@@ -162,7 +187,36 @@ def draw_architectures(material: Material) -> Drawn:
     return Drawn(figure, table)
 
 
+def _networks(runs: Sequence[Run], flags: Sequence[str]) -> dict[pathlib.Path, str]:
+    """Each run's network in words, with its options where its group has the like with others."""
+    names = {}
+    for group in grouped(runs, without=flags):
+        alike: dict[str, list[Run]] = {}
+        for run in group.runs:
+            alike.setdefault(network(run), []).append(run)
+        for name, its in alike.items():
+            apart = [flag for flag in flags if len({run.flags.get(flag) for run in its}) > 1]
+            for run in its:
+                options = [f"{flag}={run.flags[flag]}" for flag in apart if flag in run.flags]
+                names[run.folder] = ", ".join([name, *options])
+    return names
+
+
 _Points = dict[Any, Summary]
+
+
+def _by_place(runs: Sequence[Run]) -> list[tuple[Group, _Points]]:
+    """The groups that sweep the noise, those with noise in different places apart."""
+    by_place: dict[str, list[Run]] = {}
+    for run in runs:
+        by_place.setdefault(noisy_places(run), []).append(run)
+    clean = by_place.pop("", [])
+    found = []
+    for place, noisy in by_place.items():
+        for group, points in _swept([*noisy, *clean], noise_variance, _NOISE_FLAGS):
+            label = f"{group.label}, {place}" if len(by_place) > 1 else group.label
+            found.append((dataclasses.replace(group, label=label), points))
+    return found
 
 
 def _by_setting(

@@ -43,7 +43,7 @@ def curves(runs: Sequence[Shown]) -> dict[str, str]:
     return {
         title: _image(lambda axes, name=name: _draw_curves(axes, runs, name), title)
         for name, title in _CURVES.items()
-        if any(row.get(name) for each in runs for row in each.run.metrics)
+        if any(_measured(each, name) for each in runs)
     }
 
 
@@ -69,6 +69,12 @@ def layers(runs: Sequence[Shown]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def _measured(shown: Shown, name: str) -> bool:
+    """Whether a column of metrics.csv is there, and ever a number other than 0."""
+    values = (row.get(name, math.nan) for row in shown.run.metrics)
+    return any(math.isfinite(value) and value for value in values)
+
+
 def _points(shown: Shown, name: str) -> list[tuple[float, float]]:
     rows = (row for rows in shown.run.layers.values() for row in rows)
     return [(r["epoch"], r[name]) for r in rows if math.isfinite(r.get(name, math.nan))]
@@ -77,13 +83,14 @@ def _points(shown: Shown, name: str) -> list[tuple[float, float]]:
 def _draw_curves(axes: Axes, runs: Sequence[Shown], name: str) -> None:
     for index, each in enumerate(runs):  # a run looks the same in every chart
         rows = each.run.metrics
-        if not any(row[name] for row in rows):
+        if not _measured(each, name):
             continue
         values = [row[name] * (100.0 if name == "val_top1" else 1.0) for row in rows]
         look = style.series(index, len(rows))
         label = style.in_legend(each.name)
         axes.plot([row["epoch"] for row in rows], values, label=label, **look)
-    positive = all(row[name] > 0.0 for each in runs for row in each.run.metrics)
+    values = [row.get(name, math.nan) for each in runs for row in each.run.metrics]
+    positive = all(value > 0.0 for value in values if math.isfinite(value))
     if name in ("loss", "val_loss") and positive:
         axes.set_yscale("log")
     axes.set_ylabel(_CURVES[name])

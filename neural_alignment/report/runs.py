@@ -8,7 +8,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from neural_alignment.config.flags import flag_defaults, rule_defaults
+from neural_alignment.config.flags import default_of, flag_defaults, rule_defaults
 from neural_alignment.config.groups import rule_options
 from neural_alignment.figures.reader import Run
 from neural_alignment.runs import record
@@ -67,7 +67,8 @@ class Shown:
         """Training examples a second, validation apart; None where no time is known."""
         if self.times is None or self.times.train_seconds <= 0.0:
             return None
-        return self.times.steps * float(self.flag("train_batch_size")) / self.times.train_seconds
+        batch = self.run.number("train_batch_size", default_of("train_batch_size"))
+        return self.times.steps * batch / self.times.train_seconds
 
     def takes(self, name: str) -> bool:
         """Whether a flag says anything to this run: an option of another rule does not."""

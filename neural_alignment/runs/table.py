@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,8 @@ class Table:
                         "was, or give another --workdir."
                     ) from error
         for row in self.rows:
-            if set(row) != set(self._columns) or not (row["global_step"] or "").isdigit():
+            whole = set(row) == set(self._columns) and None not in row.values()  # none is cut
+            if not whole or not row["global_step"].isdigit() or not _is_number(row["epoch"]):
                 raise RunDirectoryError(
                     f"Expected a table with the columns {', '.join(columns)} in {path}. "
                     f"Received the row: {row}. Put the file back as it was, or give another "
@@ -86,6 +88,13 @@ class Table:
             atomic.write_text(self.path, text.getvalue())
         except OSError as error:
             raise cannot_write(error) from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _text(value: Any) -> str:

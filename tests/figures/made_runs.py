@@ -28,7 +28,8 @@ def make_run(
     given = {"train_epochs": float(max(epochs, 1)), "defaults": "none"} | given
     if rule != "backprop":  # a rule's every option is in the file
         given.setdefault("density", 1.0)
-    lines = [f"--{name}={value}\n" for name, value in sorted(given.items())]
+    known = {name: value for name, value in sorted(given.items()) if value is not None}
+    lines = [f"--{name}={value}\n" for name, value in known.items()]
     (folder / "flags.cfg").write_text("".join(["# --preset=none\n", *lines]))
     rows, of_layers = [], []
     for epoch in range(1, epochs + 1):

@@ -118,8 +118,18 @@ def test_files_saved_by_an_editor_of_windows_are_read(tmp_path):
             "could not convert string to float: 'x'",
         ),
         (
-            lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2\n"),
-            "metrics.csv. Received:",
+            lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2\n2,4\n"),
+            "metrics.csv. Received: line 2: 2 cells under 4 columns",
+        ),
+        (
+            lambda p: spoil(p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\nnan,2,1,1\n"),
+            "line 2: nan as epoch",
+        ),
+        (
+            lambda p: spoil(
+                p / "a", "metrics.csv", "epoch,global_step,val_top1,loss\n1,2\n2,4,1,1\n"
+            ),
+            "line 2: 2 cells",
         ),
         (lambda p: spoil(p / "a", "flags.cfg", "--seed=1\n", "utf-16"), "no text in UTF-8"),
         (lambda p: spoil(p / "a", "metrics.csv", "epoch\n", "utf-16"), "metrics.csv. Received:"),
@@ -149,6 +159,33 @@ def test_an_option_of_a_later_version_does_not_part_seeds(tmp_path):
     assert "forward_density=0.5" in other.label
 
 
+# What two runs differ in besides their seed, and whether that makes two settings of them.
+DIFFERENCES = {
+    "devices": ({"strategy": "one_device"}, {"strategy": "mirrored", "logical_cpus": 2}, False),
+    "GPUs": ({"gpu": "0"}, {"gpu": "1", "jit_compile": "true"}, False),
+    "where the data lie": ({"data_dir": "/a"}, {"data_dir": "/b", "download": "true"}, False),
+    "where a module lies": ({"import": "/a/mine.py"}, {"import": "/b/mine.py"}, False),
+    "what is kept": ({"keep_epochs": "0,2"}, {"checkpoint_max": 2}, False),
+    "images of one's own": (
+        {"dataset": "image_folder", "data_dir": "/a/birds"},
+        {"dataset": "image_folder", "data_dir": "/a/flowers"}, True),
+    "the same images elsewhere": (
+        {"dataset": "image_folder", "data_dir": "birds/"},
+        {"dataset": "image_folder", "data_dir": "/b/birds"}, False),
+    "precision": ({}, {"dtype": "bfloat16"}, True),
+    "length": ({"max_epochs": 3.0}, {}, True),
+    "a rate": ({"learning_rate": 0.1}, {"learning_rate": 0.2}, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_what_parts_seeds(case, tmp_path):
+    one, other, parts = DIFFERENCES[case]
+    make_run(tmp_path / "0", seed=0, **one)
+    make_run(tmp_path / "1", seed=1, **other)
+    assert len(grouped(read([tmp_path]).runs)) == 1 + parts
+
+
 def test_links_to_runs_are_followed(tmp_path):
     make_run(tmp_path / "far/a", steps=(42,))
     make_run(tmp_path / "here/b", seed=1)
@@ -164,6 +201,45 @@ def lines(folder, change):
     head, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, *change(rows)]) + "\n")
     return folder
+
+
+# metrics.csv or layers.csv as files get: what is done to the lines, and what is noted.
+TABLES = {
+    "whole": ("metrics.csv", lambda lines: [*lines, ""], None),
+    "no newline at its end": ("metrics.csv", lambda lines: lines, None),
+    "cut in a row": ("metrics.csv", lambda lines: [*lines, "4,168,0.2"], "within a row"),
+    "cut in a number": ("metrics.csv", lambda lines: [*lines, "4,1,1,1,1,1,-"], "within a row"),
+    "cut in a name": ("layers.csv", lambda lines: [*lines, "4,168,den"], "within a row"),
+    "an epoch twice": (
+        "metrics.csv",
+        lambda lines: [*lines[:3], "3,126,9,9,9,0.1,0.1", lines[3], ""], "more than once",
+    ),
+    "layers twice": ("layers.csv", lambda lines: [*lines, *lines[-3:], ""], "more than once"),
+    "in another order": ("metrics.csv", lambda lines: [lines[0], *lines[:0:-1], ""], None),
+    "lines between": ("metrics.csv", lambda lines: "\n\n".join(lines).split("\n"), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_as_they_get(case, tmp_path):
+    name, change, note = TABLES[case]
+    before = read([make_run(tmp_path / "before")]).runs[0]
+    path = make_run(tmp_path / "run") / name
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    found = read([tmp_path / "run"])
+    (run,) = found.runs
+    assert (run.metrics, run.layers) == (before.metrics, before.layers)
+    assert [f"{path} " in each and note in each for each in found.notes] == [True] * (
+        note is not None
+    )
+
+
+def test_an_empty_table_is_no_error(tmp_path):
+    make_run(tmp_path / "a")
+    (make_run(tmp_path / "b", seed=1) / "metrics.csv").write_text("")
+    found = read([tmp_path])
+    assert [run.folder.name for run in found.runs] == ["a"]
+    assert "b/metrics.csv is empty" in found.notes[0] and "left out" in found.notes[1]
 
 
 # A killed or diverged run: its rows, and what is noted of it.
