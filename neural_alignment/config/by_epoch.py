@@ -52,7 +52,7 @@ def checked(text: str, metadata: Mapping[str, Any]) -> str:
     Raises:
         ValueError: what was expected, and what came.
     """
-    text = "".join(text.split())
+    text = ",".join(":".join(map(str.strip, pair.split(":"))) for pair in text.split(","))
     _, values = steps(text)
     low = metadata.get("low")
     if low is not None and min(values) < low:

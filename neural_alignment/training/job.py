@@ -37,6 +37,7 @@ from neural_alignment.training.strategy import (
     worker_errors,
 )
 from neural_alignment.training.times import Times
+from neural_alignment.training.too_late import too_late
 from neural_alignment.training.variables import model_variables
 
 __getattr__ = moved(
@@ -116,7 +117,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             )
             trainer.add_callbacks(progress, events, Times(workdir / "times.csv", trainer))
         console.print(_summary(settings, trainer, workdir), highlight=False, soft_wrap=True)
-        for doubt in doubts(settings, len(sites(trainer.model))):
+        for doubt in [*doubts(settings, len(sites(trainer.model))), *too_late(settings)]:
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)

@@ -166,7 +166,15 @@ def test_table_keeps_every_digit_and_is_cut_to_a_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["a,b\n1,2\n", "epoch,global_step,loss\n1,2.5,3\n", "epoch,global_step,loss\n1\n"]
+    "text",
+    [
+        "a,b\n1,2\n",
+        "epoch,global_step,loss\n1,2.5,3\n",
+        "epoch,global_step,loss\n1\n",
+        "epoch,global_step,loss\n1,2",
+        "epoch,global_step,loss\n1,2,3,4\n",
+        "epoch,global_step,loss\nx,2,3\n",
+    ],
 )
 def test_a_file_that_is_no_such_table(tmp_path, text):
     (tmp_path / "metrics.csv").write_text(text)

@@ -7,6 +7,7 @@ from neural_alignment import config, optimizers
 from neural_alignment.config import made
 from neural_alignment.runs import checkpoints
 from neural_alignment.training import job
+from neural_alignment.training.too_late import too_late
 from tests.training.test_flags import FALLING, MIRROR, TWO, parse
 
 STEPS = 10
@@ -44,6 +45,45 @@ def test_learning_rates(arguments, of_alignment, wanted):
     rate = made.learning_rate(settings(*arguments), STEPS, of_alignment)
     got = {epoch: float(rate(round(epoch * STEPS))) for epoch in wanted}
     assert got == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+# Command line, and the flags of which a part comes after the last epoch.
+ENDS = [
+    ([], []),
+    (["--train_epochs=20"], []),  # a constant rate has no drops
+    ([FALLING, "--train_epochs=90"], []),
+    ([FALLING, "--train_epochs=70"], []),  # the default's third drop
+    ([FALLING, "--train_epochs=30"], ["--drops: the drops at 30, 60, 80 never come"]),
+    ([FALLING, "--train_epochs=30", "--max_epochs=20", "--drops=10,29.5"], []),
+    ([FALLING, "--train_epochs=30", "--drops=10,30"], ["--drops: the drops at 30 never come"]),
+    ([FALLING, "--train_epochs=4.5", "--drops=2"], ["--warmup_epochs: the rate never is"]),
+    ([FALLING, "--cosine_lr", "--train_epochs=20"], []),
+    ([FALLING, "--drops=", "--train_epochs=20"], []),
+    (["--learning_rate_schedule=0:0.1,5:0.2,6:0.3", "--train_epochs=5"],
+     ["--learning_rate_schedule: what is to hold from 5, 6 on"]),
+    (["--weight_decay_schedule=0:0.1,5:0.2", "--train_epochs=5"],
+     ["--weight_decay_schedule: what is to hold from 5 on"]),
+    ([MIRROR, "--decay_coef_schedule=0:0.5,9.5:0.2", "--train_epochs=9"],
+     ["--decay_coef_schedule: what is to hold from 9.5"]),
+    ([*TWO, "--alignment_constant_lr=false", "--drops=4", "--train_epochs=6"], []),
+    ([*TWO, "--alignment_constant_lr=false", "--drops=4", "--train_epochs=6", "--delay_epochs=2"],
+     ["--drops: the drops at 6 never come"]),
+    ([*TWO, "--alignment_constant_lr=false", "--alignment_drops=9", "--train_epochs=6"],
+     ["--alignment_drops: the drops at 9"]),
+    ([*TWO, FALLING, "--drops=4", "--alternate_step_freq=1", "--train_epochs=8",
+      "--warmup_epochs=0"], ["--drops: the drops at 8 never"]),
+    ([*TWO, "--delay_epochs=5", "--train_epochs=5"], ["--delay_epochs: the loss is never trained"]),
+    (["--constant_rate=false", "--train_epochs=30"], ["--constant_rate: the loss rates' drops"]),
+    (["--constant_rate=false", "--train_epochs=31"], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "said"), ENDS)
+def test_what_comes_after_the_last_epoch_is_said(arguments, said):
+    found = too_late(config.validate(parse(*arguments)))
+    assert [expected in each for expected, each in zip(said, found, strict=True)] == [True] * len(
+        said
+    )
 
 
 def test_coefficients_and_weight_decay_by_epoch():

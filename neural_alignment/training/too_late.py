@@ -1,0 +1,70 @@
+"""What of a run's schedules comes after its end: it is said, as nothing else would show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neural_alignment.config import Settings, by_epoch
+from neural_alignment.config.made import learning_rate
+from neural_alignment.optimizers import rate_scheduler
+
+
+def too_late(settings: Settings) -> list[str]:
+    """The flags whose epochs lie at the end of training or after it.
+
+    Drops that no flag or preset says count where all of them do: then a rate that is to change
+    never drops.
+
+    Args:
+        settings: of the job, checked.
+
+    Returns:
+        A sentence for each of those flags.
+    """
+    end = settings.plan.train_epochs
+    found: dict[str, None] = {}
+    apart = settings.optimizers.alignment_optimizer is not None
+    for of_alignment in (False, True) if apart else (False,):
+        found |= dict.fromkeys(_of_rate(settings, of_alignment))
+    delay = settings.timing.delay_epochs or 0.0
+    if delay >= end:
+        found[f"--delay_epochs: the loss is never trained on, as it begins after {delay:g}"] = None
+    if not settings.timing.constant_rate and min(rate_scheduler.DROPS) >= end:
+        drops = ", ".join(f"{drop:g}" for drop in rate_scheduler.DROPS)
+        found[f"--constant_rate: the loss rates' drops at {drops} never come"] = None
+    schedules = {"weight_decay": settings.optimizers.weight_decay_schedule}
+    schedules |= {name: one.schedule for name, one in settings.rule.schedules.items()}
+    for name, text in schedules.items():
+        late = [] if text is None else _late(by_epoch.steps(text)[0], end)
+        if late:
+            found[f"--{name}_schedule: what is to hold from {', '.join(late)} on never does"] = None
+    return [f"{each}: training ends after {end:g} epochs" for each in found]
+
+
+def _of_rate(settings: Settings, of_alignment: bool) -> Iterator[str]:
+    """What of one learning rate comes too late."""
+    end = settings.plan.train_epochs
+    rate = learning_rate(settings, 1, of_alignment)
+    prefix = "alignment_" if of_alignment else ""
+    if isinstance(rate, rate_scheduler.Piecewise):
+        if late := _late(rate.epochs, end):
+            yield (
+                f"--{prefix}learning_rate_schedule: what is to hold from {', '.join(late)} on "
+                "never does"
+            )
+    if not isinstance(rate, rate_scheduler.LearningRate):
+        return
+    moved = rate.drop_offset_epochs + rate.delay_epochs
+    epochs = [moved + rate.stretch * drop for drop in rate.drops]
+    own = settings.alignment_rate.drops if of_alignment else settings.rate.drops
+    flag = f"{prefix}drops" if own else "drops"
+    late = _late(epochs, end)
+    if late and (flag in settings.given or len(late) == len(epochs)):
+        yield f"--{flag}: the drops at {', '.join(late)} never come"
+    warmup = rate.delay_epochs + rate.stretch * rate.warmup_epochs
+    if warmup > end and rate.warmup_epochs:
+        yield f"--{prefix}warmup_epochs: the rate never is what it rises to, after {warmup:g}"
+
+
+def _late(epochs: tuple[float, ...] | list[float], end: float) -> list[str]:
+    return [f"{epoch:g}" for epoch in epochs if epoch >= end]
