@@ -194,7 +194,14 @@ def _from_folders(name: str, folder: str) -> Found | None:
 
 
 def _path(folder: str, file: str) -> str | None:
-    return next((path for path in _paths(folder, file) if os.path.isfile(path)), None)
+    paths = _paths(folder, file)
+    found = next((path for path in paths if os.path.isfile(path)), None)
+    if found is None and os.path.isdir(folder):  # in capital letters, as some media have names
+        there = {name.lower(): name for name in sorted(os.listdir(folder), reverse=True)}
+        names = [there.get(os.path.relpath(path, folder).lower()) for path in paths]
+        others = (os.path.join(folder, name) for name in names if name)
+        found = next(filter(os.path.isfile, others), None)
+    return found
 
 
 def _paths(folder: str, file: str) -> list[str]:

@@ -116,8 +116,13 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
         )
     places = _places(file["responses"], tuple(_AXES), path)
     images, repeats, bins, sites = (file["responses"].shape[place] for place in places)
-    within = _within(_column(file, ("bin_start", "time_bin_start"), bins, path), window, path)
+    starts = _column(file, ("bin_start", "time_bin_start"), bins, path)
+    within = _within(starts, window, path)
     notes = []
+    if bins == 1 and starts[0] != window[0]:
+        notes.append(
+            f"{path} has one bin, from {starts[0]:g} ms: it is taken for the window's mean"
+        )
     averaged = np.empty((images, repeats, sites))
     for first in range(0, images, _IMAGES_AT_ONCE):  # all of them may not fit in memory
         part = slice(first, first + _IMAGES_AT_ONCE)
@@ -150,6 +155,11 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
     names = [str(i) for i in range(sites)]
     if "site" in file and file["site"].shape == (sites,) and file["site"].dtype.kind in "OSUiu":
         names = [_text(name) for name in file["site"][:]]
+    elif "site" in file and not file["site"].is_scale:  # netCDF has such of a dimension alone
+        notes.append(
+            f"{path} has no {sites} names as site, but {file['site'].dtype} of shape "
+            f"{file['site'].shape}: sites are numbered"
+        )
     return Assembly(averaged, categories, names, notes)
 
 
@@ -230,6 +240,11 @@ def _within(starts: np.ndarray, window: tuple[float, float], path: str) -> slice
             f"Expected numbers, ms, as bin_start in {path}. Received: {str(starts[0])!r} ..."
         )
     if len(starts) == 1:  # averaged already
+        if not starts[0] < window[1]:
+            raise AssemblyError(
+                f"Expected bins that cover {window[0]:g} to {window[1]:g} ms in {path}. Received: "
+                f"one from {starts[0]:g} ms on"
+            )
         return slice(None)
     widths = np.diff(starts)
     width = float(widths[0])
@@ -281,6 +296,12 @@ def read_images(path: str | pathlib.Path) -> np.ndarray:
             raise AssemblyError(
                 f"Expected numbers as pixels [image, height, width, channels] in {path}, for the "
                 f"features of a run. Received: {', '.join(file)}{found}"
+            )
+        if pixels.dtype.kind in "iu" and pixels.size and np.max(pixels) > 1:
+            raise AssemblyError(
+                f"Expected pixels as the network takes them in {path}: fractions from 0 to 1, less "
+                "the mean and divided by the deviation where the run has --pixel_mean. Received: "
+                f"whole numbers up to {np.max(pixels)}. Divide them by 255"
             )
         return np.asarray(pixels[:], np.float32)
 

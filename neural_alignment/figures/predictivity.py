@@ -128,7 +128,7 @@ def divide(
         if len(members) < 2:
             raise ValueError(
                 "Expected at least two images of every category, one to train on and one to test. "
-                f"Received: {len(members)} of {category!r}"
+                f"Received: {len(members)} of {str(category)!r}"
             )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         trained.append(members[:count])
@@ -177,7 +177,11 @@ def predictivity(
             found.append(_held_out(values, measured, usable, division, components))
             progress(layer)
         scores.append(Predictivity(layer, mean_of_known(np.array(found), axis=0), reliability))
-    return scores, [*assembly.notes, *_notes(assembly, measured, usable, scores)]
+    notes = [*assembly.notes, *_notes(assembly, measured, usable, scores)]
+    images = len(divisions[0][0])
+    if images <= min(components, max(values.shape[1] for values in features.values())):
+        notes.append(f"{images - 1} components, not {components}, are fitted to {images} images")
+    return scores, notes
 
 
 def _check(features: Mapping[str, np.ndarray], images: int, components: int, splits: int) -> None:

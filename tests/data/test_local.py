@@ -93,8 +93,20 @@ def test_idx_files_where_they_are_usual(name, place, tmp_path):
         (lambda file: file.replace("-idx", ".idx"), lambda content: content),
         (lambda file: file.replace("-idx", ".idx") + ".gz", gzip.compress),
         (lambda file: f"{file}/{file}", lambda content: content),
+        (str.upper, lambda content: content),
+        (lambda file: f"{file.title()}.GZ", gzip.compress),
     ],
-    ids=("raw", "gz", "gz-unpacked", "packed-without-gz", "dot", "dot-gz", "folders"),
+    ids=(
+        "raw",
+        "gz",
+        "gz-unpacked",
+        "packed-without-gz",
+        "dot",
+        "dot-gz",
+        "folders",
+        "capitals",
+        "capitals-gz",
+    ),
 )
 def test_idx_files_under_their_names(name_of, pack, tmp_path):
     made = arrays()

@@ -14,6 +14,7 @@ from neural_alignment.figures.assembly import (  # noqa: E402
     AssemblyError,
     read_assembly,
     read_features,
+    read_images,
 )
 from neural_alignment.figures.predictivity import (  # noqa: E402
     best,
@@ -323,8 +324,58 @@ def test_a_file_that_is_not_given(tmp_path, capsys):
     assert "Expected --assembly=FILE" in capsys.readouterr().err
 
 
-def test_a_category_of_one_image_is_refused():
+@pytest.mark.parametrize(("name", "said"), [(99, "'99'"), ("face", "'face'")])
+def test_a_category_of_one_image_is_refused(name, said):
     made = recorded()
-    alone = Assembly(made.responses, np.array([99, *LABELS[1:]]), made.sites)
-    with pytest.raises(ValueError, match="at least two images of every category.*Received: 1 of"):
+    alone = Assembly(made.responses, np.array([name, *LABELS[1:]]), made.sites)
+    message = f"at least two images of every category.*Received: 1 of {said}"
+    with pytest.raises(ValueError, match=message):
         predictivity(network(), alone)
+
+
+def test_fewer_components_than_asked_for_are_said():
+    made = recorded("late")
+    few = Assembly(made.responses[:8], np.zeros(8), made.sites)
+    scores, notes = predictivity({"late": network()["late"][:8]}, few, 25)
+    assert "5 components, not 25, are fitted to 6 images" in notes
+    assert len(scores) == 1
+
+
+# An assembly of one bin, or of odd names: what is noted, or "Expected ..." where it is refused.
+ODD = {
+    "one bin of the window": ({"bin_start": [70.0]}, None),
+    "one bin from elsewhere": ({"bin_start": [0.0]}, "one bin, from 0 ms: it is taken for"),
+    "one bin after the window": ({"bin_start": [500.0]}, "Expected bins that cover 70 to 170 ms"),
+    "one bin of no time": ({"bin_start": [np.nan]}, "Expected bins that cover 70 to 170 ms"),
+    "names of other sites": ({"bin_start": [70.0], "site": np.array([b"a", b"b"])},
+                             "no 24 names as site, but |S1 of shape (2,)"),
+    "names that are numbers": ({"bin_start": [70.0], "site": np.zeros(SITES)}, "but float64 of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_bins_and_names_that_are_odd_are_said(case, tmp_path):
+    parts, said = ODD[case]
+    made = recorded()
+    responses = made.responses[:, :, None]
+    path = write(tmp_path / "a.h5", made, **({"responses": responses, "blank": None} | parts))
+    if said and said.startswith("Expected"):
+        with pytest.raises(AssemblyError, match=said):
+            read_assembly(path)
+        return
+    notes = [note for note in read_assembly(path).notes if "no blank" not in note]
+    assert [said in note for note in notes] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "refused"),
+    [(np.full((2, 4, 4, 1), 255, "uint8"), True), (np.ones((2, 4, 4, 1), "uint8"), False),
+     (np.full((2, 4, 4, 1), 2.5), False)],
+)  # fmt: skip
+def test_pixels_as_files_have_them_are_not_as_a_network_takes_them(pixels, refused, tmp_path):
+    to_h5(tmp_path / "a.h5", pixels=pixels)
+    if refused:
+        with pytest.raises(AssemblyError, match="whole numbers up to 255. Divide them by 255"):
+            read_images(tmp_path / "a.h5")
+    else:
+        assert read_images(tmp_path / "a.h5").max() == pixels.max()
