@@ -43,6 +43,34 @@ def tensors(inputs: Any, labels: Any, sample_weight: Any = None, loss: Any = Non
     return made
 
 
+def check_taken(model: keras.Model, inputs: Any) -> None:
+    """Refuses inputs that a model cannot take, before it has trained an epoch.
+
+    Args:
+        model: of known inputs, as a functional one; another is known when it is called.
+        inputs: of a batch, as `tensors` has taken them.
+
+    Raises:
+        ValueError: other shapes, or another structure, than the model's inputs.
+    """
+    if not isinstance(model, keras.models.Model) or not getattr(model, "inputs", None):
+        return
+    given = keras.tree.map_structure(
+        lambda leaf: keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype)),
+        inputs,
+    )
+    try:
+        model.compute_output_spec(given)
+    except Exception as error:  # Keras has no type of its own for what it cannot take
+        wanted, came = (
+            ", ".join(str((None, *leaf.shape[1:])) for leaf in keras.tree.flatten(part))
+            for part in (model.inputs, given)
+        )
+        raise ValueError(
+            f"Expected inputs of a batch as the model takes them, {wanted}. Received: {came}"
+        ) from error
+
+
 def _tensors(name: str, part: Any) -> Any:
     def tensor(leaf: Any) -> Tensor:
         try:

@@ -78,6 +78,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Sees to it that the logs hold what is measured before any callback reads them."""
         rates.check(self.model)
+        if self._batch is not None:
+            one_batch.check_taken(self.model, self._batch[0])
         self._restore()
         self._undo = hooks.wrap(self.model, keras_private.EPOCH_LOGS, _OWNER, self._extending)
 

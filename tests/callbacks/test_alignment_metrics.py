@@ -293,3 +293,22 @@ def test_what_is_a_batch(name):
             metrics.path_metrics(nested("mirror"), *given[:3], sample_weight=weights)
         return
     assert keys(["last"], PATHS) < set(fit(nested("mirror"), AlignmentMetrics(*given), epochs=1))
+
+
+# Inputs that the model, of five features, does not take, and what came as the message has it.
+MISFITS = {
+    "fewer features": (X[:, :4], "\\(None, 4\\)"),
+    "one axis more": (X[:, None, :], "\\(None, 1, 5\\)"),
+    "two inputs": ([X, X], "\\(None, 5\\), \\(None, 5\\)"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_inputs_that_the_model_does_not_take_are_told_before_it_trains(name):
+    given, came = MISFITS[name]
+    made = nested("feedback")
+    before = [value(weight) for weight in made.weights]
+    with pytest.raises(ValueError, match=f"as the model takes them, .*5\\). Received: {came}"):
+        fit(made, AlignmentMetrics(given, LABELS))
+    for weight, earlier in zip(made.weights, before, strict=True):
+        np.testing.assert_array_equal(value(weight), earlier)
