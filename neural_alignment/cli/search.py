@@ -149,7 +149,8 @@ def _launcher(search: Search, store: Store, variables: Mapping[str, str]) -> Lau
         uses_gpu = devices.uses_gpu(search.devices)
         preload = not (uses_gpu or search.tpu_names or search.train_script)
     if preload:
-        return ForkServer(forkserver.TRAINING, variables, store.directory / "preload.log")
+        log = store.directory / "preload.log"
+        return ForkServer(forkserver.TRAINING, variables, log, "with --nopreload")
     if search.train_script is None:
         environment.check_import()
     return ScriptLauncher()

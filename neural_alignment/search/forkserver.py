@@ -48,11 +48,18 @@ class ForkServer:
         modules: What the server imports.
         environment: Added to this process's environment for the server and its forks.
         log: A file for what the server itself prints.
+        otherwise: What starts the scripts without a server, for whom it ends: "with --FLAG".
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        otherwise: str | None = None,
+    ) -> None:
         parent = os.getpid()
-        self._log = log
+        self._log, self._otherwise = log, otherwise
         with open(log, "wb") as output:
             self._server = subprocess.Popen(
                 [*interpreter(), "-m", __name__, *modules],
@@ -117,11 +124,12 @@ class ForkServer:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         line = last_line(text)
         said = f": {line.rstrip('.')}" if line else ""
+        # Without the server every run would say the same of a TensorFlow that is unusable.
+        helps = self._otherwise and not said.startswith(": Expected")
         raise RuntimeError(
-            f"The process that trials are forked from ended with exit code {code}{said}. What it "
-            f"printed is in {self._log}. Mend that and start the same search again"
-            # Without preloading, every trial would say the same of a TensorFlow that is unusable.
-            f"{'.' if said.startswith(': Expected') else ', with --nopreload if this goes on.'}"
+            f"The process that runs are forked from ended with exit code {code}{said}. What it "
+            f"printed is in {self._log}. Mend that and give the same command again"
+            f"{f', {self._otherwise} if this goes on' if helps else ''}."
         )
 
 

@@ -333,8 +333,10 @@ def test_a_fork_is_as_good_as_a_new_interpreter(tmp_path, launcher):
     launcher.close()
 
 
-def test_a_server_that_cannot_import_is_reported(tmp_path):
-    server = ForkServer(("no_such_module",), {}, tmp_path / "preload.log")
-    with pytest.raises(RuntimeError, match="preload.log.*--nopreload"):
+@pytest.mark.parametrize("otherwise", ["with --nopreload", None])
+def test_a_server_that_cannot_import_is_reported(tmp_path, otherwise):
+    server = ForkServer(("no_such_module",), {}, tmp_path / "preload.log", otherwise)
+    remedy = f"same command again, {otherwise} if this goes on" if otherwise else "command again"
+    with pytest.raises(RuntimeError, match=rf"preload.log.*{remedy}\.$"):
         run(tmp_path / "s", make_plan(fake_space()), 1, launcher=server)
     assert "no_such_module" in (tmp_path / "preload.log").read_text()
