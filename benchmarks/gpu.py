@@ -316,12 +316,14 @@ def main(argv: list[str]) -> None:
             "Expected KERAS_BACKEND=tensorflow, or jax with --modes=xla. "
             f"Received: KERAS_BACKEND={backend}, --modes={','.join(modes)}"
         )
+    path = pathlib.Path(FLAGS.output)
+    if path.is_dir():
+        raise app.UsageError(f"Expected a file as --output. Received: {path}, a folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.environ["KERAS_BACKEND"] = backend
     clock = Clock(60.0 * FLAGS.minutes)
     from benchmarks import contestants
 
-    path = pathlib.Path(FLAGS.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = Table(path, contestants.device())
     shares = [NETWORKS[name].share for name in FLAGS.networks]
     for i, name in enumerate(FLAGS.networks):

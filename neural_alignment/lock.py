@@ -61,6 +61,25 @@ class FileLock:
         self._file = None
 
 
+def in_use(path: pathlib.Path) -> bool:
+    """Whether some process holds a lock; nothing is made or changed.
+
+    Args:
+        path: of the lock file.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:  # it is not there, or not ours to look at
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 def _holder(file: int) -> int | None:
     text = os.pread(file, 64, 0).decode(errors="replace").strip()
     return int(text) if text.isdigit() else None

@@ -17,6 +17,13 @@ _UNCOMPILABLE = re.compile(
 )
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception)\b|error: ")
 _UNITS = ("kB", "MB", "GB", "TB")
+# What to do where something may not be written; of an error of the system.
+_REMEDIES = {
+    errno.EROFS: ". Give a folder that may be written",
+    errno.EEXIST: ". It is a file: give a folder",
+    errno.ENOTDIR: ". A part of it is a file: give a folder",
+    errno.EISDIR: ". It is a folder: give a file",
+}
 _NOISE = re.compile(
     r"^(<stack traces unavailable>|Graph execution error|Detected at node"
     r"|Errors may have originated)"
@@ -132,8 +139,7 @@ def of_system(error: OSError) -> str:
         return str(error)
     named = isinstance(error.filename, str | os.PathLike)
     where = f"{os.path.abspath(error.filename)}: " if named else ""
-    remedy = ". Give a folder that may be written" if error.errno == errno.EROFS else ""
-    return f"{where}{error.strerror}{remedy}"
+    return f"{where}{error.strerror}{_REMEDIES.get(error.errno, '')}"
 
 
 def contents(folder: str) -> str:

@@ -24,9 +24,10 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.exits import DONE, FAILED, Interrupted
+from neural_alignment.figures.tables import RunReadError
 from neural_alignment.reproduce import results
 from neural_alignment.reproduce.jobs import Job, folder_of, jobs
-from neural_alignment.reproduce.runner import Runner, log_of
+from neural_alignment.reproduce.runner import Missed, Runner, log_of
 from neural_alignment.runs.directory import RunDirectoryError
 from neural_alignment.search import devices, forkserver
 from neural_alignment.search.forkserver import ForkServer
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 for an error or a run that failed; 2 for wrong usage; 128 + the signal's
         number where it was told to stop.
     """
-    errors = (RunDirectoryError, RuntimeError)
+    errors = (RunDirectoryError, RunReadError, RuntimeError)
     return run(_main, argv, errors, stopped=Interrupted(signal.SIGINT))
 
 
@@ -163,15 +164,17 @@ def _reproduce(recipe: reproduce.Recipe, given: Reproduction) -> int:
     folder = folder_of(recipe, outdir, given.scale)
     missing = [job for job in planned if not job.is_done()]
     _announce(console, recipe, given, len(planned), len(missing))
-    failed: Sequence[Job] = ()
+    failed: Sequence[Missed] = ()
     if missing and given.train:
         failed = _run(console, missing, given, folder)
     done = _there(recipe, outdir, given.scale, planned, more)
     _compare(console, recipe, done, given.scale, folder)
     if given.draw:
         _draw(console, recipe, done, folder)
-    for job in failed:
-        environment.say(f"error: {job.name} failed; its output is in {log_of(job)}\n")
+    places = {job.workdir for job in done}
+    failed = [(job, why) for job, why in failed if job.workdir not in places]
+    for job, why in failed:
+        environment.say(f"error: {job.name} {why}; its output is in {log_of(job)}\n")
     if planned and not done:
         environment.say(f"error: Expected runs that are done in {folder}. Received: none\n")
     return FAILED if failed or (planned and not done) else DONE
@@ -214,7 +217,7 @@ def _announce(
 
 def _run(
     console: Console, missing: Sequence[Job], given: Reproduction, folder: pathlib.Path
-) -> Sequence[Job]:
+) -> Sequence[Missed]:
     folder.mkdir(parents=True, exist_ok=True)
     slots = devices.assign(given.devices, (), given.parallel)
     launcher: Launcher = ScriptLauncher()

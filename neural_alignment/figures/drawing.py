@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
+import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,9 +67,11 @@ def draw(
     _known("figure", names, KINDS)
     _known("format", formats, FORMATS)
     extras.require("drawing figures", "matplotlib")
+    outdir = pathlib.Path(outdir)
+    if any(path.is_file() for path in (outdir, *outdir.parents)):  # told before minutes of drawing
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(outdir))
     found = read(folders, labels)
     drawn, notes, not_drawn = _drawn(names or _fitting(found), bool(names), found, choices)
-    outdir = pathlib.Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     files = [path for name, one in drawn.items() for path in write(one, outdir / name, formats)]
     return Written(files, notes, not_drawn)

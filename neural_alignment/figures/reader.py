@@ -197,7 +197,20 @@ def read(
                 f"{path} has numbers that are not finite from epoch {lost[0]:g} on: they are in no "
                 "line and no mean"
             )
+    notes += _lost_labels(runs)
     return Found(tuple(runs), tuple(searches.values()), tuple(notes))
+
+
+def _lost_labels(runs: Sequence[Run]) -> Iterator[str]:
+    """Says which of the user's labels are not used, as their runs belong together."""
+    for group in grouped(runs):
+        own = dict.fromkeys(run.label for run in group.runs)
+        if len(own) > 1:
+            given = ", ".join(label for label in own if label is not None)
+            yield (
+                f"{given}: not used, as {', '.join(str(run.folder) for run in group.runs)} differ "
+                f"by their seed alone and are drawn together, as {group.label}"
+            )
 
 
 def _within(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:

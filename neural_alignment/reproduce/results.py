@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from neural_alignment.config.flags import flag_text
+from neural_alignment.figures import tables as tables_of_runs
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.reproduce.recipe import FlagValue, Published, Recipe
 from neural_alignment.runs.table import METRICS, TIMES, Table
@@ -113,17 +114,14 @@ def _published(
 
 def _measured(workdir: pathlib.Path, measure: str, epoch: float | None) -> tuple[float, ...] | None:
     """A column at an epoch: one number, or one for each layer; None where there is no such row."""
-    table = "metrics.csv" if measure in METRICS else "layers.csv"
-    path = workdir / table
-    if not path.exists():
-        return None
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.DictReader(file))
+    name, layer = ("metrics.csv", None) if measure in METRICS else ("layers.csv", "layer")
+    needed = ("epoch", "global_step", *([layer] if layer else []))
+    lines, _ = tables_of_runs.read(workdir / name, needed, layer)
     if not lines or measure not in lines[0]:
         return None
-    at = float(lines[-1]["epoch"]) if epoch is None else epoch
+    at = lines[-1]["epoch"] if epoch is None else epoch
     factor = 100.0 if measure in _FRACTIONS else 1.0
-    found = [factor * float(r[measure]) for r in lines if abs(float(r["epoch"]) - at) < 0.01]
+    found = [factor * row[measure] for row in lines if abs(row["epoch"] - at) < 0.01]
     # Rules without a B of W's shape have rows of NaN.
     return tuple(found) if found and all(map(math.isfinite, found)) else None
 

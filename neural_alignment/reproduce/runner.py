@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted, RefusedError
+from neural_alignment.lock import in_use
 from neural_alignment.messages import duration, last_words
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
@@ -16,6 +17,8 @@ from neural_alignment.search.processes import Launcher, Process
 from neural_alignment.training.signals import handled
 
 _POLL_SECONDS = 0.2
+
+Missed = tuple[Job, str]  # and what became of it, as "failed"
 
 
 class Runner:
@@ -40,26 +43,26 @@ class Runner:
         self._signal: int | None = None
         self._planned, self._ended, self._began = 0, 0, 0.0
 
-    def run(self, jobs: Sequence[Job]) -> list[Job]:
+    def run(self, jobs: Sequence[Job]) -> list[Missed]:
         """Runs jobs in order until all have ended.
 
         Args:
             jobs: those that are not done.
 
         Returns:
-            The jobs that failed.
+            The jobs that failed, or that another process has under way, and which of the two.
 
         Raises:
             Interrupted: a signal came; the jobs under way were told to save their state.
             RefusedError: a job's flags or data are refused; those under way are stopped likewise.
         """
-        waiting, failed = list(jobs), []
+        waiting, failed = list(jobs), list[Missed]()
         self._planned, self._ended, self._began = len(waiting), 0, time.monotonic()
         with handled(lambda number: self._on_signal):
             try:
                 while self._signal is None and (waiting or self._running):
                     while self._free and waiting:
-                        self._start(waiting.pop(0))
+                        failed += self._start(waiting.pop(0))
                     time.sleep(_POLL_SECONDS)
                     for ended in [each for each in self._running if each[1].poll() is not None]:
                         failed += self._end(*ended)
@@ -71,7 +74,11 @@ class Runner:
             raise Interrupted(self._signal)
         return failed
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job) -> list[Missed]:
+        if in_use(job.workdir / "lock"):  # of the same command beside this one, say
+            self._ended += 1
+            self._say(f"{job.name}: under way in another process, left to it{self._progress()}")
+            return [(job, "is under way in another process")]
         log = log_of(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         device = self._free.pop(0)
@@ -79,8 +86,9 @@ class Runner:
         process = self._launcher.start(argv, device.environment, log)
         self._say(f"{job.name}: begun")
         self._running.append((job, process, device, time.monotonic()))
+        return []
 
-    def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Job]:
+    def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Missed]:
         self._running.remove((job, process, device, began))
         self._free.append(device)
         self._ended += 1
@@ -91,7 +99,7 @@ class Runner:
         if process.poll() != DONE:
             state = "interrupted" if process.poll() == INTERRUPTED else "failed"
             self._say(f"{job.name}: {state}, see {log_of(job)}{self._progress()}")
-            return [job]
+            return [(job, "failed")]
         took = duration(time.monotonic() - began)
         self._say(f"{job.name}: done after {took}{self._progress()}")
         return []

@@ -4,8 +4,10 @@ import csv
 import os
 import subprocess
 import sys
+import types
 
 import pytest
+from absl import app
 
 from benchmarks import gpu, step_time
 
@@ -13,6 +15,24 @@ from benchmarks import gpu, step_time
 def test_rules_are_those_that_are_timed_elsewhere():
     assert set(gpu.RULES) <= set(step_time.RULES)
     assert abs(sum(work.share for work in gpu.NETWORKS.values()) - 1.0) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"argv": ["gpu.py", "mlp"]}, "Expected flags only. Received: mlp"),
+        ({"backend": "torch"}, "Received: KERAS_BACKEND=torch"),
+        ({"backend": "jax", "modes": ["graph"]}, "or jax with --modes=xla"),
+        ({"output": "."}, "Expected a file as --output. Received: ., a folder"),
+        ({"output": ""}, "Expected a file as --output"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_compiled(asked, message, monkeypatch):
+    given = {"argv": ["gpu.py"], "backend": "jax", "modes": None, "output": "x.csv"} | asked
+    monkeypatch.setenv("KERAS_BACKEND", given["backend"])
+    monkeypatch.setattr(gpu, "FLAGS", types.SimpleNamespace(**given))
+    with pytest.raises(app.UsageError, match=message):
+        gpu.main(given["argv"])
 
 
 def run(tmp_path, backend, *flags):

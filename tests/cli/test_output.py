@@ -296,6 +296,9 @@ def test_an_error_of_the_system_has_its_path():
     error = OSError(13, "Permission denied", "/data/x")
     assert one_line(error) == of_system(error) == "/data/x: Permission denied"
     assert of_system(OSError("Expected a disk. Received: none.")).endswith("none.")
+    assert of_system(FileExistsError(17, "File exists", "/x")).endswith(
+        "It is a file: give a folder"
+    )
     assert of_system(OSError(30, "Read-only file system", "runs")) == (
         f"{os.getcwd()}/runs: Read-only file system. Give a folder that may be written"
     )

@@ -227,6 +227,16 @@ def test_wrong_usage(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_the_folder_is_told_first(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").write_text("mine")
+    monkeypatch.setattr("neural_alignment.figures.drawing._drawn", None)  # nothing is drawn
+    for place in ("out", "out/within"):
+        assert command.main(["figures", str(runs), f"--outdir={tmp_path / place}"]) == 1
+        said = capsys.readouterr().err
+        assert f"{tmp_path / place}: " in said and "file: give a folder" in said
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert command.main(["figures", str(tmp_path)]) == 1
     assert "Expected a run directory" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Run directories as figures see them."""
 
 import math
+import re
 
 import pytest
 
@@ -184,6 +185,23 @@ def test_what_parts_seeds(case, tmp_path):
     make_run(tmp_path / "0", seed=0, **one)
     make_run(tmp_path / "1", seed=1, **other)
     assert len(grouped(read([tmp_path]).runs)) == 1 + parts
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [
+        ({}, None),
+        ({"0": "A", "1": "A"}, None),
+        ({"0": "A", "1": "B"}, "A, B: not used, as .*/0, .*/1 differ by their seed alone"),
+        ({"0": "A"}, "A: not used, as .*/0, .*/1 differ by their seed alone .* as symmetric$"),
+    ],
+)
+def test_labels_that_are_not_used_are_named(called, said, tmp_path):
+    folders = [make_run(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    found = read(folders, {tmp_path / name: label for name, label in called.items()})
+    assert [re.search(said or "$^", note) is not None for note in found.notes] == [True] * (
+        said is not None
+    )
 
 
 def test_links_to_runs_are_followed(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from neural_alignment.cli import reproduce as command
 from neural_alignment.cli import train
+from neural_alignment.lock import FileLock
 from neural_alignment.reproduce import jobs, recipe, results
 
 RECIPE = """
@@ -180,6 +181,45 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(there, tmp_path, monkeyp
     assert {r.series for r in results.from_csv((tmp_path / "broken/table.csv").read_text())} == {
         "SA"
     }
+
+
+def test_a_run_that_another_process_has_under_way_is_left_to_it(there, tmp_path, capfd):
+    """Of two commands on one folder each does what the other has not begun."""
+    shutil.copytree(there / "out/tiny/SA", tmp_path / "tiny/SA")
+    folder = tmp_path / "tiny/BP/seed-0"
+    with FileLock(folder / "lock", "workdir"):
+        folder.with_name("seed-0.log").write_text("of the other\n")
+        code = command.main(["reproduce", "tiny", "--seeds=1", f"--outdir={tmp_path}", "--nodraw"])
+    assert code == 1 and HereLauncher.started == []
+    said = capfd.readouterr()
+    assert "BP seed-0: under way in another process, left to it; 1 of 1" in said.out
+    assert "error: BP seed-0 is under way in another process" in said.err
+    assert folder.with_name("seed-0.log").read_text() == "of the other\n"
+    assert (tmp_path / "tiny/table.csv").exists()
+
+
+# Tables of a run as files get, and what the command says of them.
+SPOILT = {
+    "layers of text": (
+        "layers.csv",
+        lambda text: text.replace("dense", "7,dense", 1),
+        "cells under",
+    ),
+    "layers that are none": ("layers.csv", lambda text: "epoch\n1\n", "no column global_step"),
+    "metrics cut within a row": ("metrics.csv", lambda text: text[:-40], "Put the file back"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_table_is_one_message(case, there, tmp_path, capfd):
+    name, change, said = SPOILT[case]
+    shutil.copytree(there / "out/tiny/SA", tmp_path / "tiny/SA")
+    path = tmp_path / "tiny/SA/seed-0" / name
+    path.write_text(change(path.read_text()))
+    arguments = ["--only=SA", "--seeds=1", "--notrain", f"--outdir={tmp_path}", "--nodraw"]
+    assert command.main(["reproduce", "tiny", *arguments]) == 1
+    text = capfd.readouterr().err
+    assert text.startswith("error: Expected") and f"SA/seed-0/{name}" in text and said in text
 
 
 def test_what_is_refused_once_is_not_tried_again(there, tmp_path, monkeypatch, capfd):
