@@ -23,6 +23,7 @@ from neural_alignment.data.standardized import standardized
 
 _log = logging.getLogger(__name__)
 
+_DEEPEST = 3  # folders below the one that was given
 _FORMS = {"idx": "IDX files", "binary": "binary batches", "pickle": "pickled batches"}
 
 
@@ -66,7 +67,7 @@ def load(
         ConnectionError: see `tfds.load`.
         ValueError: image_size < 1, or a file is damaged, cut short or not the set's.
     """
-    found = find(name, data_dir)
+    found = find(name, data_dir, download)
     if found is None:
         return tfds.load(name, data_dir, download, image_size, augment)
     return ArrayDataset.from_arrays(
@@ -110,7 +111,7 @@ def load_plain(
     return standardized(plain, pixel_mean, pixel_stddev)
 
 
-def find(name: str, data_dir: str | None) -> Found | None:
+def find(name: str, data_dir: str | None, download: bool = False) -> Found | None:
     """Looks for a set's files in a folder and in those that are usual below it, and reads them.
 
     Files of the set that differ from the published ones are taken, with a warning.
@@ -118,12 +119,13 @@ def find(name: str, data_dir: str | None) -> Found | None:
     Args:
         name: a key of `SETS`.
         data_dir: a local folder, or an .npz file; None or gs://: nothing is looked for.
+        download: the set may be fetched, so that files in another place are no matter.
 
     Returns:
         The set, or None where there is none of its files, or one that TensorFlow Datasets prepared.
 
     Raises:
-        FileNotFoundError: some of the set's files are there, others are not.
+        FileNotFoundError: some of the set's files are there, others are not; or they lie deeper.
         ValueError: a file is damaged, cut short, or another set's.
     """
     if data_dir is None or "://" in data_dir:
@@ -160,7 +162,27 @@ def find(name: str, data_dir: str | None) -> Found | None:
     found = _from_folders(name, folder)
     if found is None:
         _check_packed(known, folder)
+    if found is None and not download:
+        _check_deeper(name, folder)
     return found
+
+
+def _check_deeper(name: str, folder: str) -> None:
+    """Names the folder within in which the set's files lie, where they do."""
+    known = SETS[name]
+    for place, below, _ in os.walk(folder):
+        within = os.path.relpath(place, folder)
+        if within.count(os.sep) >= _DEEPEST:
+            below.clear()
+        below.sort()
+        # MNIST's files and Fashion-MNIST's have the same names.
+        if ("fashion" in within.lower()) != ("fashion" in name) and "idx" in known.train:
+            continue
+        if any(all(_path(place, file) for file in files) for files in known.train.values()):
+            raise FileNotFoundError(
+                f"Expected {name} in {folder}. Received: its files deeper than they usually lie, "
+                f"in {place}. Give that folder with --data_dir."
+            )
 
 
 def _check_packed(known: Published, folder: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -604,6 +605,28 @@ def test_where_keras_3_caches_cifar(name, below, tmp_path):
     made = cifar_arrays(name)
     write_cifar(name, tmp_path / below / f"{batches}-target" / batches, "pickle", made)
     same(data.get(name, data_dir=str(tmp_path), augment=False), made)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mnist", "mnist/MNIST/raw"),
+        ("mnist", "a/b/c"),
+        ("fashion_mnist", "data/Fashion/idx"),
+        ("cifar10", "sets/cifar-10-batches-bin"),
+    ],
+)
+def test_a_set_that_lies_deeper_is_named(name, place, tmp_path):
+    write_idx(tmp_path / "fashion/other", arrays())  # of the same names
+    if name == "cifar10":
+        write_cifar(name, tmp_path / place, "binary", cifar_arrays(name))
+    else:
+        write_idx(tmp_path / place, arrays())
+    if name == "fashion_mnist":
+        shutil.rmtree(tmp_path / "fashion")
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path / place}. Give that folder"):
+        local.find(name, str(tmp_path))
+    assert local.find(name, str(tmp_path), download=True) is None
 
 
 def test_the_folder_that_was_looked_in_is_told(tmp_path):
