@@ -107,9 +107,16 @@ class Run:
         return any(math.isfinite(row.get(name, math.nan)) for row in rows)
 
     def checkpoints(self) -> dict[float, int]:
-        """The epochs that it has whole checkpoints of, ascending, and their steps."""
-        found = (_CHECKPOINT.fullmatch(path.name) for path in self.folder.glob("checkpoints/*"))
-        steps = sorted(int(match[1]) for match in found if match)
+        """The epochs that it has whole checkpoints of, ascending, and their steps.
+
+        Of one that was pruned by hand, or left out of a copy for its size, the manifest may remain.
+        """
+        names = {path.name.partition(".data-")[0] for path in self.folder.glob("checkpoints/*")}
+        steps = sorted(
+            int(match[1])
+            for match in map(_CHECKPOINT.fullmatch, names)
+            if match and {f"step-{match[1]}", f"step-{match[1]}.index"} <= names
+        )
         return {step / self.steps_per_epoch: step for step in steps}
 
 

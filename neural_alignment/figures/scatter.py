@@ -161,7 +161,14 @@ def _kernels(run: Run, step: int, layer: str, rule: Rule) -> tuple[np.ndarray, n
     from neural_alignment.runs import checkpoints
 
     head = f"model/{layer}/"
-    tensors = checkpoints.read(checkpoints.find(str(run.folder), step), within=head)
+    try:
+        tensors = checkpoints.read(checkpoints.find(str(run.folder), step), within=head)
+    except checkpoints.CheckpointError as error:
+        others = ",".join(f"{each:g}" for each, its in run.checkpoints().items() if its != step)
+        raise NotDrawn(
+            f"Expected a whole checkpoint of step {step}. Received: {error}. Choose others with "
+            f"--epochs={others or '0,2'}"
+        ) from error
     weights = {name.removeprefix(head): values for name, values in tensors.items()}
     if "kernel" not in weights:
         raise NotDrawn(

@@ -27,6 +27,42 @@ def stored(turn, form="JPEG", mode="RGB"):
     return file.getvalue(), np.asarray(upright.convert("RGB"))
 
 
+GREY = PIXELS.max(axis=2)
+SHADE = np.stack([GREY] * 3, axis=2)
+
+
+def with_palette():
+    image = PIL.Image.fromarray((GREY > 0).astype(np.uint8), "P")
+    image.putpalette([9, 99, 199, 250, 150, 50] + [0] * 762)
+    return image
+
+
+# What Pillow writes, as what, and the pixels as they are stored.
+COLOURS = np.where(GREY[..., None] > 0, [250, 150, 50], [9, 99, 199])
+STORED = {
+    "transparency": (
+        lambda: PIL.Image.fromarray(np.dstack([PIXELS, GREY // 2])), "PNG", {}, PIXELS),
+    "grey and transparency": (
+        lambda: PIL.Image.fromarray(np.dstack([GREY, GREY // 2])), "PNG", {}, SHADE),
+    "16 bits": (lambda: PIL.Image.fromarray(GREY.astype(np.uint16) * 257), "PNG", {}, SHADE),
+    "black and white": (lambda: PIL.Image.fromarray(GREY > 0), "PNG", {}, (SHADE > 0) * 255),
+    "a palette": (with_palette, "PNG", {}, COLOURS),
+    "a palette with a transparent colour": (with_palette, "PNG", {"transparency": 0}, COLOURS),
+    "a GIF": (with_palette, "GIF", {}, COLOURS),
+    "a GIF with a transparent colour": (
+        with_palette, "GIF", {"transparency": 0},
+        np.where(GREY[..., None] > 0, COLOURS, 0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_images_of_other_kinds_become_rgb(case):
+    make, form, options, wanted = STORED[case]
+    file = io.BytesIO()
+    make().save(file, form, **options)
+    np.testing.assert_array_equal(encode.decode(file.getvalue()), wanted)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("turn", range(1, 9))

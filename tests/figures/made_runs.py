@@ -49,7 +49,10 @@ def make_run(
     write_table(folder / "layers.csv", _LAYERS + _PATH * path_metrics, of_layers)
     (folder / "checkpoints").mkdir()
     for step in steps:
-        (folder / "checkpoints" / f"step-{step:09d}.json").write_text(json.dumps({"step": step}))
+        prefix = folder / "checkpoints" / f"step-{step:09d}"
+        prefix.with_suffix(".json").write_text(json.dumps({"step": step}))
+        for ending in (".index", ".data-00000-of-00001"):
+            prefix.with_suffix(ending).touch()
     return folder
 
 

@@ -1,5 +1,7 @@
 """The scatter of W against B: B is the rule's own, from what checkpoints keep."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,27 @@ def test_no_common_checkpoint_and_an_unknown_rule(tmp_path):
     cfg.write_text(cfg.read_text().replace("feedback", "of_my_own"))
     with pytest.raises(NotDrawn, match="a rule of this package.*of_my_own"):
         draw([tmp_path / "fa"], tmp_path / "out", ["scatter"])
+
+
+# What was done to the files of the checkpoints, and the epochs that are drawn, or why none is.
+PRUNED = {
+    "data of one": (lambda path: path.name == "step-000000084.data-00000-of-00001", [0.0, 3.0]),
+    "the index of one": (lambda path: path.name == "step-000000126.index", [0.0, 2.0]),
+    "data of all": (lambda path: ".data-" in path.name, "Expected checkpoints with W and B"),
+    "one cut short": (lambda path: path.name.startswith("step-000000084.data"),
+                      "whole checkpoint of step 84.*damaged.*--epochs=0,3$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PRUNED)
+def test_checkpoints_that_are_not_whole(case, tmp_path):
+    gone, drawn = PRUNED[case]
+    run = make(tmp_path / "run", "feedback", layers=("a",))
+    for path in filter(gone, (run / "checkpoints").iterdir()):
+        path.write_bytes(path.read_bytes()[:20]) if "cut" in case else path.unlink()
+    written = draw([run], tmp_path, formats=["svg"])
+    assert tmp_path / "curves.svg" in written.files
+    if isinstance(drawn, str):
+        assert re.search(drawn, written.not_drawn["scatter"])
+    else:
+        assert [epoch for _, _, epoch in places(tmp_path)] == drawn
