@@ -57,11 +57,13 @@ def draw(material: Material) -> Drawn:
     options = max(sum(len(one.options) for one in scores) for _, _, scores in found)
     figure, axes = style.panels(len(found), 4.6, 1.0 + 0.27 * options)
     table: list[Row] = []
+    names = [folder.name for folder, _, _ in found]
     for panel, (folder, label, scores) in zip(axes, found, strict=True):
-        table += _draw(panel, scores, folder.name)
+        name = folder.name if names.count(folder.name) == 1 else str(folder)
+        table += _draw(panel, scores, name)
         panel.set_xlabel(f"{label}, mean ± s.e.m.")
         if len(found) > 1:
-            panel.set_title(style.in_lines(folder.name))
+            panel.set_title(style.in_lines(name))
     return Drawn(figure, table)
 
 

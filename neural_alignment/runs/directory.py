@@ -50,10 +50,23 @@ def compiled_before(folder: pathlib.Path) -> str | None:
     Returns:
         "true" or "false"; None where there is no run.
     """
+    return recorded(folder, "jit_compile")
+
+
+def recorded(folder: pathlib.Path, flag: str) -> str | None:
+    """What a run was started with, as its flags.cfg says.
+
+    Args:
+        folder: the run directory.
+        flag: its name.
+
+    Returns:
+        The text of its value; None where there is no run, or it does not say.
+    """
     path = folder / "flags.cfg"
     if not path.exists():
         return None
-    return record.named(record.complete(_lines(path))).get("jit_compile")
+    return record.named(record.complete(_lines(path))).get(flag)
 
 
 def _lines(path: pathlib.Path) -> list[str]:

@@ -16,7 +16,12 @@ from neural_alignment.deprecation import moved
 from neural_alignment.layers.aligned import sites
 from neural_alignment.lock import FileLock
 from neural_alignment.runs import checkpoints, folders
-from neural_alignment.runs.directory import check_flags, compiled_before, write_flags
+from neural_alignment.runs.directory import (
+    check_flags,
+    compiled_before,
+    recorded,
+    write_flags,
+)
 from neural_alignment.training import keras_settings
 from neural_alignment.training.build import (
     build_model,
@@ -37,7 +42,7 @@ from neural_alignment.training.strategy import (
     worker_errors,
 )
 from neural_alignment.training.times import Times
-from neural_alignment.training.too_late import too_late
+from neural_alignment.training.too_late import stretched, too_late
 from neural_alignment.training.variables import model_variables
 
 __getattr__ = moved(
@@ -107,6 +112,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             stack.enter_context(lock)
         compiled = is_compiled(settings.devices.jit_compile, strategy, trainer.model)
         settings = settings.compiled(str(compiled).lower())
+        epochs_before = recorded(workdir, "train_epochs")
         if chief:
             write_flags(workdir, config.flag_lines(settings))
         trainer.keep_in(workdir)
@@ -121,11 +127,8 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
-            for step in _not_kept(settings, trainer):
-                console.print(
-                    f"warning: --keep_epochs: step {step:,} is past and was not kept",
-                    highlight=False,
-                )
+            for told in _of_going_on(settings, trainer, epochs_before):
+                console.print(f"warning: {told}", highlight=False, soft_wrap=True)
         elif loaded is not None:
             trainer.load_weights(loaded)
             console.print(f"weights from {loaded}", highlight=False, soft_wrap=True)
@@ -134,11 +137,14 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         return row
 
 
-def _not_kept(settings: Settings, trainer: Trainer) -> list[int]:
-    """The steps to be kept that a run has behind it, without a checkpoint."""
+def _of_going_on(settings: Settings, trainer: Trainer, epochs_before: str | None) -> list[str]:
+    """What a run that goes on cannot have any more: checkpoints to be kept, shorter schedules."""
     there = trainer.checkpoints.steps()
     kept = settings.plan.kept_steps(trainer.steps_per_epoch)
-    return [step for step in kept if step < trainer.global_step and step not in there]
+    past = [step for step in kept if step < trainer.global_step and step not in there]
+    lost = [f"--keep_epochs: step {step:,} is past and was not kept" for step in past]
+    before = default_of("train_epochs") if epochs_before is None else float(epochs_before)
+    return lost + stretched(settings, before)
 
 
 def evaluate(given: flags.FlagValues | Settings) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What of a run's schedules comes after its end: it is said, as nothing else would show it."""
+"""What of a run's schedules comes after its end, or moves with it: nothing else would show it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,30 @@ def too_late(settings: Settings) -> list[str]:
         if late:
             found[f"--{name}_schedule: what is to hold from {', '.join(late)} on never does"] = None
     return [f"{each}: training ends after {end:g} epochs" for each in found]
+
+
+def stretched(settings: Settings, before: float) -> list[str]:
+    """What a longer run changes of the schedules that it was under so far.
+
+    Args:
+        settings: of the job, checked.
+        before: epochs that it was to train.
+
+    Returns:
+        A sentence for each flag that says a schedule by the length of training.
+    """
+    end = settings.plan.train_epochs
+    if end <= before:
+        return []
+    rates = {"cosine_lr": settings.rate, "alignment_cosine_lr": settings.alignment_rate}
+    flags = [name for name, rate in rates.items() if rate.cosine_lr]
+    for name, one in settings.rule.schedules.items():
+        flags += [f"{name}_start"] * (one.start > 0.0) + [f"{name}_stop"] * (one.stop < 1.0)
+    return [
+        f"--{flag}: it goes by train_epochs, {end:g} now and {before:g} until here: the run is "
+        f"not the one that {end:g} epochs make from the start"
+        for flag in flags
+    ]
 
 
 def _of_rate(settings: Settings, of_alignment: bool) -> Iterator[str]:

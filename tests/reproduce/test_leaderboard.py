@@ -76,6 +76,17 @@ def test_runs_of_other_rules_and_versions_are_rows_too(tmp_path, rule, flags, op
     )
 
 
+def test_images_of_ones_own_are_a_task_each(tmp_path):
+    for name, folder, seed in (("a", "/data/birds", 0), ("b", "birds/", 1), ("c", "flowers", 0)):
+        flags = [f"--data_dir={folder}", "--dataset=image_folder", f"--seed={seed}"]
+        made(tmp_path / name, "mirror", 0.9, flags=flags)
+    found, _ = leaderboard.rows([tmp_path])
+    assert [(row.task.partition(",")[0], row.rule, row.seeds) for row in found] == [
+        ("image_folder birds", "mirror", 2),
+        ("image_folder flowers", "mirror", 1),
+    ]
+
+
 def test_command(runs, tmp_path, capfd):
     assert command.main(["leaderboard", str(runs), f"--outdir={tmp_path / 'board'}"]) == 0
     said = capfd.readouterr()

@@ -7,7 +7,7 @@ from neural_alignment import config, optimizers
 from neural_alignment.config import made
 from neural_alignment.runs import checkpoints
 from neural_alignment.training import job
-from neural_alignment.training.too_late import too_late
+from neural_alignment.training.too_late import stretched, too_late
 from tests.training.test_flags import FALLING, MIRROR, TWO, parse
 
 STEPS = 10
@@ -84,6 +84,26 @@ def test_what_comes_after_the_last_epoch_is_said(arguments, said):
     assert [expected in each for expected, each in zip(said, found, strict=True)] == [True] * len(
         said
     )
+
+
+# Command line, epochs meant before, and the flags whose schedules are stretched.
+COSINE = [FALLING, "--cosine_lr", "--warmup_epochs=0"]
+LONGER = [
+    ([*COSINE, "--train_epochs=30"], 20.0, ["--cosine_lr: it goes by train_epochs, 30 now and 20"]),
+    ([*COSINE, "--train_epochs=30"], 30.0, []),
+    ([FALLING, "--train_epochs=30"], 20.0, []),
+    ([*TWO, "--alignment_constant_lr=false", "--alignment_cosine_lr", "--alignment_warmup_epochs=0",
+      "--train_epochs=9"], 2.5, ["--alignment_cosine_lr: it goes by train_epochs, 9 now and 2.5"]),
+    ([MIRROR, "--decay_coef_start=0.5", "--amp_coef_stop=0.5", "--train_epochs=30"], 20.0,
+     ["--amp_coef_stop", "--decay_coef_start"]),
+    ([MIRROR, "--decay_coef_schedule=0:0.5,2:0.1", "--train_epochs=30"], 20.0, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "before", "said"), LONGER)
+def test_schedules_that_a_longer_run_stretches_are_said(arguments, before, said):
+    found = stretched(config.validate(parse(*arguments)), before)
+    assert [each in one for each, one in zip(said, found, strict=True)] == [True] * len(said)
 
 
 def test_coefficients_and_weight_decay_by_epoch():
