@@ -25,8 +25,9 @@ from neural_alignment.config.options import (
 from neural_alignment.exits import DONE, FAILED
 from neural_alignment.figures.assembly import AssemblyError
 from neural_alignment.figures.material import Choices, NotDrawn
-from neural_alignment.figures.reader import RunReadError, has_checkpoints
+from neural_alignment.figures.reader import has_checkpoints
 from neural_alignment.figures.registry import FORMATS, KINDS, RUNS, SEARCH
+from neural_alignment.figures.tables import RunReadError
 from neural_alignment.runs.folders import is_run
 
 

@@ -22,7 +22,7 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.exits import DONE, FAILED
-from neural_alignment.figures.reader import RunReadError
+from neural_alignment.figures.tables import RunReadError
 from neural_alignment.reproduce import leaderboard
 
 

@@ -20,7 +20,7 @@ from neural_alignment.config.options import (
     settings_of,
 )
 from neural_alignment.exits import DONE
-from neural_alignment.figures.reader import RunReadError
+from neural_alignment.figures.tables import RunReadError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neural_alignment.figures.reader import BACKPROP, Group, Run, grouped
+from neural_alignment.figures.labels import BACKPROP
+from neural_alignment.figures.reader import Group, Run, grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,14 +11,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from neural_alignment.config.flags import flag_defaults, rule_defaults
-from neural_alignment.config.groups import rule_options
 from neural_alignment.figures import tables
+from neural_alignment.figures.labels import BACKPROP, labels, plain
 from neural_alignment.figures.tables import RunReadError
 from neural_alignment.messages import one_line
 from neural_alignment.runs import record
 from neural_alignment.runs.folders import is_run, is_search
 
-BACKPROP = "backprop"
 # What a run was given and does not depend on: where its files lie, what it keeps, its devices.
 _BOOKKEEPING = frozenset(
     ("seed", "workdir", "preset", "defaults", "import", "data_dir", "download", "max_bad_records")
@@ -62,18 +61,23 @@ class Run:
         return self.flags.get("alignment", BACKPROP)
 
     @property
-    def settings(self) -> frozenset[tuple[str, str]]:
-        """All that its training depended on, but for the seed.
+    def given(self) -> dict[str, str]:
+        """All that its training depended on, but for the seed: flag to text.
 
         An option of its rule that its flags do not say is at its default: an earlier version wrote
         them, which had no such option. Of the folder of images of one's own its name counts, as
         the folders above it are others on another machine.
         """
         flags = rule_defaults(self.rule) | dict(self.flags)
-        settings = {n: text for n, text in flags.items() if n not in _BOOKKEEPING}
+        given = {name: text for name, text in flags.items() if name not in _BOOKKEEPING}
         if flags.get("dataset") in _OWN_DATA and "data_dir" in flags:
-            settings["data_dir"] = os.path.basename(os.path.normpath(flags["data_dir"]))
-        return frozenset(settings.items())
+            given["data_dir"] = os.path.basename(os.path.normpath(flags["data_dir"]))
+        return given
+
+    @property
+    def settings(self) -> frozenset[tuple[str, str]]:
+        """The same, every number in one spelling."""
+        return frozenset((name, plain(text)) for name, text in self.given.items())
 
     @property
     def steps_per_epoch(self) -> float:
@@ -291,7 +295,7 @@ def read_run(folder: pathlib.Path) -> Run:
     lines = [line for line in lines if line and not line.startswith("#")]
     flags = record.named(record.complete(lines))
     defaults = {n: text for n, text in flag_defaults().items() if n != "train_epochs"}
-    flags = {name: text for name, text in flags.items() if text != defaults.get(name)}
+    flags = {n: text for n, text in flags.items() if plain(text) != plain(defaults.get(n) or "")}
     of_run = ("epoch", "global_step", "val_top1", "loss")
     metrics, notes = tables.read(folder / "metrics.csv", of_run)
     of_layers = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")
@@ -319,7 +323,7 @@ def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
     for run in runs:
         key = frozenset((name, text) for name, text in run.settings if name not in left_out)
         found.setdefault(key, []).append(run)
-    told = labels([dict(key) for key in found])
+    told = labels([{n: members[0].given[n] for n, _ in key} for key, members in found.items()])
     given = [{run.label for run in members} for members in found.values()]
     named = [
         next(iter(own)) if len(own) == 1 and None not in own and given.count(own) == 1 else by_flags
@@ -329,50 +333,3 @@ def grouped(runs: Iterable[Run], without: Iterable[str] = ()) -> list[Group]:
         Group(str(label), sorted(members, key=lambda run: run.number("seed", 0)))
         for label, members in zip(named, found.values(), strict=True)
     ]
-
-
-def labels(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The shortest names that tell settings apart.
-
-    Args:
-        settings: flag to text, no two the same.
-
-    Returns:
-        For each its rule; where several have that rule, with as few flags as tell it from those,
-        of the flags in which it differs from most of them.
-    """
-    rules = [one.get("alignment", BACKPROP) for one in settings]
-    named = []
-    for one, rule in zip(settings, rules, strict=True):
-        alike = [other for other, its in zip(settings, rules, strict=True) if its == rule]
-        parts = [rule]
-        for flag in _telling(one, alike):
-            default = flag_defaults().get(flag)
-            text = one.get(flag, record.NONE if default is None else default)
-            parts.append(text if flag in ("dataset", "model") else f"{flag}={text}")
-        named.append(", ".join(parts))
-    return named
-
-
-def _telling(one: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> list[str]:
-    """As few flags as tell settings from all others: of those that differ from the majority's."""
-    flags = {flag for other in alike for flag in other}
-    values = {flag: [other.get(flag) for other in alike] for flag in flags}
-    own = [flag for flag in flags if 2 * values[flag].count(one.get(flag)) <= len(alike)]
-    own.sort(key=lambda flag: (_unlikely(flag, alike), flag))
-    others = [other for other in alike if other is not one]
-    for size in range(1, min(3, len(own) + 1)):
-        for chosen in itertools.combinations(own, size):
-            if all(any(one.get(f) != other.get(f) for f in chosen) for other in others):
-                return list(chosen)
-    return own
-
-
-def _unlikely(flag: str, settings: Sequence[Mapping[str, str]]) -> int:
-    """How little a flag says to a reader: names come first, then the rule's own numbers."""
-    if flag in ("dataset", "model"):
-        return 0
-    is_option = flag in rule_options()
-    texts = [one[flag] for one in settings if flag in one]
-    is_name = not any(re.fullmatch(r"[\d.,e+-]+|true|false", text) for text in texts)
-    return 1 if is_option and is_name else 2 if is_option else 3

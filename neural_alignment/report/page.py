@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import neural_alignment
 from neural_alignment import atomic
-from neural_alignment.figures.reader import RunReadError, read
+from neural_alignment.figures.reader import read
+from neural_alignment.figures.tables import RunReadError
 from neural_alignment.report import charts
 from neural_alignment.report.runs import Shown, defaults, shown
 

@@ -173,6 +173,12 @@ DIFFERENCES = {
     "the same images elsewhere": (
         {"dataset": "image_folder", "data_dir": "birds/"},
         {"dataset": "image_folder", "data_dir": "/b/birds"}, False),
+    "spelling": (
+        {"train_epochs": "3", "drops": "1,2", "l2": "1e-3", "weight_decay_schedule": "0:.1,1:1"},
+        {"train_epochs": "3.0", "drops": "1.0,2.0", "l2": "0.001",
+         "weight_decay_schedule": "0:0.1,1.0:1.0"}, False),
+    "a default in another spelling": ({"noisy_opt_variance": "1"}, {}, False),
+    "layers": ({"layers_list": "64,64"}, {"layers_list": "6464"}, True),
     "precision": ({}, {"dtype": "bfloat16"}, True),
     "length": ({"max_epochs": 3.0}, {}, True),
     "a rate": ({"learning_rate": 0.1}, {"learning_rate": 0.2}, True),
