@@ -10,7 +10,7 @@ from neural_alignment.alignments import equilibrium, primitives
 from neural_alignment.alignments.alignment import LayerwiseAlignment, Tensor
 from neural_alignment.alignments.facts import Examples
 from neural_alignment.alignments.options import Coefficient, ProjectionOptions, option
-from neural_alignment.alignments.projections import Projections, batch_center
+from neural_alignment.alignments.projections import Projections, batch_center, keep
 from neural_alignment.alignments.registry import register
 from neural_alignment.lazy import keras
 
@@ -26,14 +26,18 @@ class _Noisy(Projections):
 
     def __init__(self, options: ProjectionOptions, added: Tensor, **tensors: Any) -> None:
         super().__init__(options, **tensors | {"inputs": tensors["inputs"] + added})
-        self.noise = added
-        self._clean = tensors | {"forward_projection": None}
+        self.noise = keep(added, self._mask)
 
     @cached_property
     def fast(self) -> Tensor:
-        """What the noise alone does to the output: the noisy output minus the clean one."""
-        clean = Projections(self.options, **self._clean)
-        return self.forward_projection - clean.forward_projection
+        """What the noise alone does to the output: the noisy output minus the clean one.
+
+        Made of the noise, as the difference of two outputs would be their rounding in bfloat16.
+        """
+        through = self.linear.apply(self.noise, self.forward_kernel)
+        if not self.options.activation_forward:
+            return keep(through, self._output_mask)
+        return self._forward - self._activate_forward(self._product - through)
 
     @cached_property
     def batch_centered(self) -> Tensor:

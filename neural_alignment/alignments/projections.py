@@ -49,6 +49,19 @@ def _kept(x: Tensor, weights: Tensor | None) -> Tensor:
     return x if weights is None else x * weights
 
 
+def keep(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Takes 0 for what a mask leaves out.
+
+    Args:
+        x: `[batch, ...]`.
+        mask: bool, x's leading axes; None: all counts.
+
+    Returns:
+        A tensor of x's shape.
+    """
+    return _kept(x, _weights(x, mask))
+
+
 def center(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Subtracts each example's mean over all its features.
 
@@ -156,7 +169,7 @@ class Projections:
         x, options = self._inputs, self.options
         if options.input_distribution is not None:
             x = self._noise(x)
-        x = _kept(x, _weights(x, self._mask))
+        x = keep(x, self._mask)
         return _standardize(x, self._mask, options.center_input, options.normalize_input, False)
 
     def _noise(self, x: Tensor) -> Tensor:
@@ -181,16 +194,22 @@ class Projections:
         return self.input
 
     @cached_property
-    def _forward(self) -> Tensor:
+    def _product(self) -> Tensor:
         options = self.options
         own_input = not (
             options.input_distribution or options.center_input or options.normalize_input
         )
         if self._known_projection is not None and own_input:
-            projection = self._known_projection
-        else:
-            projection = self.linear.apply(self.input, self.forward_kernel)
-        return self._activate(projection, options.use_bias_forward, options.activation_forward)
+            return self._known_projection
+        return self.linear.apply(self.input, self.forward_kernel)
+
+    @cached_property
+    def _forward(self) -> Tensor:
+        return self._activate_forward(self._product)
+
+    def _activate_forward(self, product: Tensor) -> Tensor:
+        options = self.options
+        return self._activate(product, options.use_bias_forward, options.activation_forward)
 
     @cached_property
     def _backward(self) -> Tensor:
@@ -203,7 +222,7 @@ class Projections:
             projection = projection + self._bias
         if activated and self._activation is not None:
             projection = self._activation(projection)
-        return _kept(projection, _weights(projection, self._output_mask))
+        return keep(projection, self._output_mask)
 
     def _standardize_forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         options = self.options
