@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reproduction.md and docs/leaderboard.md from benchmarks/results.
+"""Writes the tables of pages of docs from benchmarks/results.
 
     python scripts/make_results.py [RUNS]
 
@@ -17,7 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "docs" / name for name in ("reproduction.md", "leaderboard.md")]
+PAGES = [ROOT / "docs" / name for name in ("reproduction.md", "leaderboard.md", "cost.md")]
 _PLACE = re.compile(
     r"(?P<begin><!-- results: (?P<name>[\w.-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
