@@ -13,7 +13,7 @@ from neural_alignment.config.flags import default_of, every_setting, flag_text, 
 from neural_alignment.config.options import ByEpochText
 from neural_alignment.reproduce.recipe import TRAINER, FlagValue, Recipe, Series
 from neural_alignment.runs.directory import check_flags
-from neural_alignment.runs.table import METRICS, Table
+from neural_alignment.runs.table import METRICS, Table, has_ended
 
 # Flags that count epochs and move with the length of a run.
 _EPOCHS = (
@@ -79,8 +79,7 @@ class Job:
     def _has(self, epochs: float) -> bool:
         path = self.workdir / "metrics.csv"
         rows = Table(path, METRICS).rows if path.exists() else []
-        # A run of 2.5 epochs ends with the last whole step before them.
-        return bool(rows) and float(rows[-1]["epoch"]) > epochs - 0.01
+        return bool(rows) and has_ended(rows[-1], epochs)
 
 
 def jobs(

@@ -15,6 +15,7 @@ from neural_alignment.config.flags import default_of
 from neural_alignment.figures.reader import Group, Run, grouped, read
 from neural_alignment.reproduce.results import in_markdown
 from neural_alignment.runs import record
+from neural_alignment.runs.table import has_ended
 
 _PRESET = "# --preset="
 
@@ -84,7 +85,7 @@ def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str
 
 
 def _is_whole(run: Run) -> bool:
-    return run.metrics[-1]["epoch"] > run.epochs_meant - 0.01
+    return has_ended(run.metrics[-1], run.epochs_meant)
 
 
 def _is_number(run: Run) -> bool:

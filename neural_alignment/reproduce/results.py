@@ -14,7 +14,7 @@ from neural_alignment.config.flags import flag_text
 from neural_alignment.figures import tables as tables_of_runs
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.reproduce.recipe import FlagValue, Published, Recipe
-from neural_alignment.runs.table import METRICS, TIMES, Table
+from neural_alignment.runs.table import METRICS, TIMES, Table, steps_after
 
 _FRACTIONS = ("val_top1", "val_top5")
 
@@ -117,11 +117,11 @@ def _measured(workdir: pathlib.Path, measure: str, epoch: float | None) -> tuple
     name, layer = ("metrics.csv", None) if measure in METRICS else ("layers.csv", "layer")
     needed = ("epoch", "global_step", *([layer] if layer else []))
     lines, _ = tables_of_runs.read(workdir / name, needed, layer)
-    if not lines or measure not in lines[0]:
+    if not lines or measure not in lines[0] or not lines[-1]["epoch"] > 0.0:
         return None
-    at = lines[-1]["epoch"] if epoch is None else epoch
+    step = lines[-1]["global_step"] if epoch is None else steps_after(epoch, lines[-1])
     factor = 100.0 if measure in _FRACTIONS else 1.0
-    found = [factor * row[measure] for row in lines if abs(row["epoch"] - at) < 0.01]
+    found = [factor * row[measure] for row in lines if row["global_step"] == step]
     # Rules without a B of W's shape have rows of NaN.
     return tuple(found) if found and all(map(math.isfinite, found)) else None
 

@@ -90,6 +90,32 @@ class Table:
             raise cannot_write(error) from error
 
 
+def steps_after(epochs: float, row: Mapping[str, Any]) -> int:
+    """The whole steps of so many epochs, as a run of that length takes them: one at least.
+
+    Args:
+        epochs: whole or not.
+        row: of the run's metrics.csv, which says how many steps an epoch has.
+
+    Returns:
+        The number of steps.
+    """
+    steps_per_epoch = float(row["global_step"]) / float(row["epoch"])
+    return max(1, math.floor(epochs * steps_per_epoch + 1e-6))
+
+
+def has_ended(row: Mapping[str, Any], epochs: float) -> bool:
+    """Whether a run has the last step of its length, which may lie before the end of an epoch.
+
+    Args:
+        row: the last of its metrics.csv.
+        epochs: that it is to train; NaN: not known.
+    """
+    if not float(row["epoch"]) > 0.0 or not math.isfinite(epochs):
+        return False
+    return float(row["global_step"]) >= steps_after(epochs, row)
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))

@@ -148,6 +148,16 @@ def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
     assert {row.quantity for row in rows} == {"accuracy, %", after, "angles, degrees"}
 
 
+def test_a_run_that_ends_within_an_epoch_is_done(there, capfd):
+    """0.37 of 2 epochs of 5 steps are 3 steps, or 0.6 epochs."""
+    assert run(there, "--seeds=1", "--scale=0.37", "--only=BP", "--nodraw") == 0
+    assert run(there, "--seeds=1", "--scale=0.37", "--only=BP", "--nodraw") == 0
+    assert len(HereLauncher.started) == 1
+    rows = results.from_csv((there / "out/tiny-x0.37/table.csv").read_text())
+    after = "accuracy after 2 epochs, % (here after 0.74)"
+    assert {row.quantity for row in rows} == {"accuracy, %", after}
+
+
 def test_nothing_is_run_where_it_must_not_be(there, capfd):
     assert command.main(["reproduce", "tiny", f"--outdir={there / 'none'}", "--notrain"]) == 1
     said = capfd.readouterr().err

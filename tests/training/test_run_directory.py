@@ -1,6 +1,7 @@
 """The run directory: its flags, its tables."""
 
 import errno
+import math
 import os
 import pathlib
 
@@ -10,7 +11,7 @@ from neural_alignment import atomic
 from neural_alignment.config.flags import on_resume
 from neural_alignment.runs import directory
 from neural_alignment.runs.directory import RunDirectoryError, write_flags
-from neural_alignment.runs.table import Table
+from neural_alignment.runs.table import Table, has_ended
 
 ROOT = pathlib.Path(__file__).parents[2]
 LINES = {"seed": "--seed=3", "learning_rate": "--learning_rate=0.1", "rescale_lr": "--rescale_lr"}
@@ -163,6 +164,35 @@ def test_table_keeps_every_digit_and_is_cut_to_a_step(tmp_path):
     again.truncate(4)
     again.append(rows(5))
     assert [row["global_step"] for row in Table(path, COLUMNS).rows] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs", "ended"),
+    [
+        (126, 3.0, True),
+        (126, 3.02, True),  # no whole step more
+        (126, 3.03, False),
+        (52, 1.25, True),  # 52.5 steps
+        (51, 1.25, False),
+        (105, 2.5, True),
+        (84, 3.0, False),
+        (1, 1e-6, True),
+        (0, 3.0, False),
+        (42, float("nan"), False),
+    ],
+)
+def test_a_run_has_ended_with_its_last_whole_step(step, epochs, ended):
+    assert has_ended({"epoch": step / 42, "global_step": step}, epochs) is ended
+    assert has_ended({"epoch": repr(step / 42), "global_step": str(step)}, epochs) is ended
+
+
+@pytest.mark.parametrize("steps", [1, 7, 42, 937, 5004])
+@pytest.mark.parametrize("epochs", [0.1, 0.7, 1.25, 2.9, 13.33, 90.0])
+def test_it_is_the_last_step_of_the_loop(steps, epochs):
+    last = max(1, math.floor(epochs * steps + 1e-6))  # as the loop counts
+    assert has_ended({"epoch": last / steps, "global_step": last}, epochs)
+    before = {"epoch": (last - 1) / steps, "global_step": last - 1}
+    assert last == 1 or not has_ended(before, epochs)
 
 
 @pytest.mark.parametrize(
