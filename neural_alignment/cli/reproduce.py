@@ -241,6 +241,8 @@ def _compare(
     rows = results.rows(recipe, done, scale)
     if not rows:
         return
+    for note in results.too_short(recipe, rows, scale):
+        environment.say(f"note: {note}\n")
     for quantity, lines in results.tables(rows):
         shown = table(quantity, results.HEAD)
         for line in lines:

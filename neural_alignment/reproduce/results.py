@@ -67,6 +67,32 @@ def rows(recipe: Recipe, jobs: Sequence[Job], scale: float = 1.0) -> list[Row]:
     ]
 
 
+def too_short(recipe: Recipe, table: Sequence[Row], scale: float) -> list[str]:
+    """The published quantities that runs of another length have not, as no epoch ends there.
+
+    Args:
+        recipe: what is compared.
+        table: its rows.
+        scale: of the epochs.
+
+    Returns:
+        A sentence for each.
+    """
+    if scale == 1.0 or not recipe.has_schedules:
+        return []
+    shown = {row.quantity for row in table}
+    return [
+        f"{each.title}: left out, as no epoch ends after {each.epoch * scale:g} epochs"
+        for each in recipe.published
+        if each.epoch is not None and _moved(each, scale) not in shown
+    ]
+
+
+def _moved(quantity: Published, scale: float) -> str:
+    """A quantity's title, with the epoch of shorter or longer runs."""
+    return f"{quantity.title} (here after {quantity.epoch * scale:g})"
+
+
 def _of_quantity(
     recipe: Recipe,
     quantity: Published,
@@ -75,9 +101,7 @@ def _of_quantity(
 ) -> Iterator[Row]:
     moved = scale if recipe.has_schedules else 1.0
     epoch = None if quantity.epoch is None else quantity.epoch * moved
-    title = quantity.title
-    if epoch != quantity.epoch:
-        title += f" (here after {epoch:g})"
+    title = quantity.title if epoch == quantity.epoch else _moved(quantity, scale)
     for (series, value), jobs in by_place.items():
         measured = [m for job in jobs if (m := _measured(job.workdir, quantity.measure, epoch))]
         if not measured:

@@ -141,8 +141,12 @@ def test_a_shorter_run_has_a_folder_of_its_own_and_is_said_to_be(there, capfd):
     assert run(there, "--seeds=1", "--scale=0.5", "--only=SA", "--nodraw") == 0
     (argv,) = HereLauncher.started
     assert {"--train_epochs=1.0", "--drops=0.5"} <= set(argv)
-    said = capfd.readouterr().out
+    said, notes = capfd.readouterr()
     assert "0.5 of the recipe's length, every schedule with it: not the published setting" in said
+    left_out = (
+        "note: accuracy after the first epoch, %: left out, as no epoch ends after 0.5 epochs"
+    )
+    assert notes.count("left out") == 1 and left_out in notes
     rows = results.from_csv((there / "out/tiny-x0.5/table.csv").read_text())
     after = "accuracy after 2 epochs, % (here after 1)"
     assert {row.quantity for row in rows} == {"accuracy, %", after, "angles, degrees"}
