@@ -74,7 +74,7 @@ def table5(rule, delay, batch, optimizer, rate, stddev, ratio, decay, operations
 
 
 def mnist(rule, **more):
-    """[P]'s MLP on MNIST: all rules alike, decay 1e-4 unless a rule has one by epoch."""
+    """[P]'s MLP on MNIST: decay 1e-4 unless a rule has one by epoch."""
     return {
         "dataset": "mnist", "pixel_mean": 0.1307, "pixel_stddev": 0.3081, "model": "fc",
         "layers_list": ["512", "512"], "activation": "relu", "alignment": rule,
@@ -122,9 +122,9 @@ NUMBERS = {
     "mnist_kp": mnist("kolen_pollack", **STRONG_FIRST),
     "mnist_sa": mnist("symmetric"),
     "mnist_aa": mnist("activation"),
-    "mnist_wm": mnist("mirror"),
+    "mnist_wm": mnist("mirror", learning_rate=0.005, decay_coef=0.2, amp_coef=0.4),
     "mnist_ia": mnist("information"),
-    "mnist_pal": mnist("phaseless"),
+    "mnist_pal": mnist("phaseless", learning_rate=0.005, decay_coef=0.2, amp_coef=160.0),
     "mnist_frozen": mnist("frozen"),
     "backprop": {"alignment": "backprop", "alignment_optimizer": None, **SCHEDULE},
     "feedback": {"alignment": "feedback", "alignment_optimizer": None, **SCHEDULE},
