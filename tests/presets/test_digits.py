@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 
 import keras
 import pytest
@@ -84,8 +85,12 @@ def test_the_benchmark_s_convolutional_net():
     assert fv["learning_rate"].value == 0.01 and fv["grad_clip"].value
 
 
+# A preset of every rule; noisy updates and other searched settings are no other rules.
+BFLOAT16 = [name for name in DIGITS if not re.search("noisy|wm_tpe|sign_symmetry_", name)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits_symmetric", "digits_wm", "digits_activation"])
+@pytest.mark.parametrize("name", BFLOAT16)
 def test_bfloat16_ends_where_float32_does(name, tmp_path):
     """R and the layers in bfloat16: the same accuracy, and the same angles between W and B."""
     ends = {}
@@ -94,8 +99,8 @@ def test_bfloat16_ends_where_float32_does(name, tmp_path):
         fv = parse(f"--preset={name}", f"--dtype={dtype}", f"--workdir={tmp_path / dtype}")
         row = job.train(fv)
         with open(tmp_path / dtype / "layers.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = [r for r in csv.DictReader(file) if r.get("weight_angle")]
         angles = [float(r["weight_angle"]) for r in rows if r["epoch"] == rows[-1]["epoch"]]
-        ends[dtype] = row["val_top1"], max(angles)
+        ends[dtype] = row["val_top1"], max(angles, default=0.0)
     assert ends["bfloat16"][0] == pytest.approx(ends["float32"][0], abs=0.02)
     assert ends["bfloat16"][1] == pytest.approx(ends["float32"][1], abs=4.0)
