@@ -131,9 +131,7 @@ def random_mantissas(size: int, seed: Tensor) -> Tensor:
         # In a loop XLA compiles the ten rounds at once on a CPU; a GPU runs them faster unrolled.
         if jax.default_backend() == "cpu":
             return jax.lax.fori_loop(0, philox.ROUNDS, lambda _, s: one(s), state)
-        for _ in range(philox.ROUNDS):
-            state = one(state)
-        return state
+        return philox.unrolled(one, state)
 
     low = jax.lax.bitcast_convert_type(jnp.asarray(seed, jnp.int32), jnp.uint32)
     # As TensorFlow takes int32 seeds to 64 bits: with their sign.

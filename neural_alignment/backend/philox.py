@@ -13,7 +13,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
-def multiply_halves(a: Word, b: Word) -> tuple[Word, Word]:
+def _multiply_halves(a: Word, b: Word) -> tuple[Word, Word]:
     """High and low word of a product, by halves of 16 bits."""
     a_low, a_high = a & 0xFFFF, a >> 16
     b_low, b_high = b & 0xFFFF, b >> 16
@@ -39,12 +39,27 @@ def _encrypt(
     return list(rounds(one, (*counter, *key)))[:4]
 
 
+def unrolled(one: Callable[[Any], Any], state: Any) -> Any:
+    """Ten rounds, one after the other, of words that wrap around by themselves.
+
+    Args:
+        one: a round, a function of a state.
+        state: the first.
+
+    Returns:
+        The last state.
+    """
+    for _ in range(ROUNDS):
+        state = one(state)
+    return state
+
+
 def words(
     index: Word,
     seed: list[Word],
     word: Callable[[int], Word],
     rounds: Callable[[Callable[[Any], Any], Any], Any],
-    multiply: Callable[[Word, Word], tuple[Word, Word]] = multiply_halves,
+    multiply: Callable[[Word, Word], tuple[Word, Word]] = _multiply_halves,
 ) -> list[Word]:
     """Four random words for every index.
 

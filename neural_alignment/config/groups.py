@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config.options import ByEpochText, ModuleText, PathText, Switch, option
 from neural_alignment.config.presets import preset_names
+from neural_alignment.runs.steps import whole_steps
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 _REQUIRED = dataclasses.MISSING
@@ -117,8 +117,7 @@ class Plan:
         Returns:
             A step for each of `keep_epochs`.
         """
-        # The margin keeps products like 0.7 * 10 = 7.000000000000001 from costing a step.
-        return tuple(math.floor(epoch * steps_per_epoch + 1e-6) for epoch in self.keep_epochs)
+        return tuple(whole_steps(epoch, steps_per_epoch) for epoch in self.keep_epochs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from neural_alignment.config.flags import Rule, every_setting
 from neural_alignment.figures import style
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.reader import Run, grouped
+from neural_alignment.runs.steps import whole_steps
 
 _MOST_POINTS = 4000
 _MOST_COLUMNS = 4
@@ -115,7 +116,7 @@ def _layers(run: Run, wanted: Sequence[str], most: int) -> list[str]:
 
 def _step(run: Run, epoch: float) -> int:
     """The step of an epoch; one that ends within a step is that step's, as --keep_epochs has it."""
-    return math.floor(epoch * run.steps_per_epoch + 1e-6)
+    return whole_steps(epoch, run.steps_per_epoch)
 
 
 def _epochs(runs: Sequence[Run], wanted: Sequence[float]) -> list[float]:

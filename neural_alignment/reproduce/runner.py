@@ -41,7 +41,8 @@ class Runner:
         self._say = say
         self._running: list[tuple[Job, Process, Device, float]] = []
         self._signal: int | None = None
-        self._planned, self._ended, self._began = 0, 0, 0.0
+        self._slots = len(self._free)
+        self._planned, self._ended, self._took = 0, 0, list[float]()
 
     def run(self, jobs: Sequence[Job]) -> list[Missed]:
         """Runs jobs in order until all have ended.
@@ -57,7 +58,7 @@ class Runner:
             RefusedError: a job's flags or data are refused; those under way are stopped likewise.
         """
         waiting, failed = list(jobs), list[Missed]()
-        self._planned, self._ended, self._began = len(waiting), 0, time.monotonic()
+        self._planned, self._ended, self._took = len(waiting), 0, []
         with handled(lambda number: self._on_signal):
             try:
                 while self._signal is None and (waiting or self._running):
@@ -92,6 +93,7 @@ class Runner:
         self._running.remove((job, process, device, began))
         self._free.append(device)
         self._ended += 1
+        self._took.append(time.monotonic() - began)
         if process.poll() == USAGE:
             raise RefusedError(
                 f"{job.name} is refused: {_said(log_of(job))}. The same command goes on."
@@ -100,15 +102,17 @@ class Runner:
             state = "interrupted" if process.poll() == INTERRUPTED else "failed"
             self._say(f"{job.name}: {state}, see {log_of(job)}{self._progress()}")
             return [(job, "failed")]
-        took = duration(time.monotonic() - began)
-        self._say(f"{job.name}: done after {took}{self._progress()}")
+        self._say(f"{job.name}: done after {duration(self._took[-1])}{self._progress()}")
         return []
 
     def _progress(self) -> str:
-        """How many jobs have ended and how long the others will take, from the mean of those."""
+        """How many jobs have ended and how long the rest will take, from the mean of those run."""
         rest = self._planned - self._ended
-        left = (time.monotonic() - self._began) / self._ended * rest
-        return f"; {self._ended} of {self._planned}" + (f", {duration(left)} left" if rest else "")
+        said = f"; {self._ended} of {self._planned}"
+        if not rest or not self._took:
+            return said
+        left = sum(self._took) / len(self._took) * rest / self._slots
+        return f"{said}, {duration(left)} left"
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._signal = number

@@ -11,6 +11,7 @@ from typing import Any
 
 from neural_alignment import atomic
 from neural_alignment.runs.directory import RunDirectoryError, cannot_write
+from neural_alignment.runs.steps import whole_steps
 
 METRICS = ("epoch", "global_step", "loss", "alignment_loss", "val_loss", "val_top1", "val_top5")
 KERNEL_METRICS = ("weight_angle", "norm_ratio")
@@ -101,7 +102,7 @@ def steps_after(epochs: float, row: Mapping[str, Any]) -> int:
         The number of steps.
     """
     steps_per_epoch = float(row["global_step"]) / float(row["epoch"])
-    return max(1, math.floor(epochs * steps_per_epoch + 1e-6))
+    return max(1, whole_steps(epochs, steps_per_epoch))
 
 
 def has_ended(row: Mapping[str, Any], epochs: float) -> bool:

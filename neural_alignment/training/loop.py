@@ -18,6 +18,7 @@ from neural_alignment import connection_metrics, error_metrics, metrics
 from neural_alignment.config.groups import Plan
 from neural_alignment.data import Dataset
 from neural_alignment.runs.checkpoints import CheckpointError, Checkpoints, assign, not_finite
+from neural_alignment.runs.steps import whole_steps
 from neural_alignment.runs.table import (
     KERNEL_METRICS,
     LAYER_METRICS,
@@ -70,7 +71,7 @@ class Trainer:
         self.strategy = strategy
         self.steps_per_epoch = dataset.steps_per_epoch(plan.train_batch_size)
         self.epochs = min(plan.train_epochs, plan.max_epochs or plan.train_epochs)
-        self.total_steps = max(1, math.floor(self.epochs * self.steps_per_epoch + 1e-6))
+        self.total_steps = max(1, whole_steps(self.epochs, self.steps_per_epoch))
         self._kept_steps = plan.kept_steps(self.steps_per_epoch)
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
