@@ -321,7 +321,7 @@ def _heads(prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The heads of the preset files: the text after each key, the title after none."""
     from neural_alignment.config import preset_names, presets
 
-    kinds = ("digits_", "mnist_", "lenet_")
+    kinds = ("digits_", "mnist_", "makrout_", "lenet_")
     for name in preset_names():
         if next((kind for kind in kinds if name.startswith(kind)), "") != prefix:
             continue
@@ -358,6 +358,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets": presets,
     "presets-digits": lambda: presets_of("digits_", "Note"),
     "presets-mnist": lambda: presets_of("mnist_", "Source", "Result", "Note"),
+    "presets-makrout": lambda: presets_of("makrout_", "Result", "Note"),
     "presets-lenet": lambda: presets_of("lenet_", "Source", "Result"),
 }
 

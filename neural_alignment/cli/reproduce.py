@@ -208,8 +208,10 @@ def _announce(
     if recipe.note:
         lines.append(recipe.note)
     if given.scale != 1.0:
-        moved = ", every schedule with it" if recipe.has_schedules else ""
-        lines.append(f"{given.scale:g} of the recipe's length{moved}: not the published setting")
+        lines.append(
+            f"{given.scale:g} of the recipe's length, every schedule with it: not the published "
+            "setting"
+        )
     runs = "1 run" if planned == 1 else f"{planned} runs"
     lines += [f"{runs}, {planned - missing} of them there"] if planned else []
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
 from neural_alignment import alignments, data, models, optimizers
 from neural_alignment.config.flags import DATA_FLAGS, MODEL_FLAGS, Settings, read
-from neural_alignment.config.groups import LearningRate, coefficient_names
+from neural_alignment.config.groups import LearningRate, Optimizers, coefficient_names
 from neural_alignment.config.options import UsageError, refuse, settings_of
 
 _GROWTH_SUFFIXES = ("start", "stop", "cycle", "schedule_rate", "schedule_type")
@@ -263,17 +263,24 @@ def _check_pixels(settings: Settings) -> None:
 
 
 def _check_linear_updates(settings: Settings) -> None:
-    rule = settings.rule.make()
-    if rule is None or not rule.needs_linear_updates:
-        return
-    why = f"as the rule {rule.name} with these options is exact where updates are linear in them"
-    o, linear = settings.optimizers, optimizers.registry.LINEAR
-    for flag in ("optimizer", "alignment_optimizer"):
+    rule, o = settings.rule.make(), settings.optimizers
+    if rule is not None and rule.needs_linear_updates:
+        why = f"the rule {rule.name} with these options is exact where updates are linear in them"
+        _refuse_others(o, why, ("global", "alignment"))
+    if o.bias_rate != 1.0:
+        why = f"bias_rate={o.bias_rate:g} is a factor of the rate where updates are linear in them"
+        _refuse_others(o, why, ("global",))
+
+
+def _refuse_others(o: Optimizers, why: str, of: Sequence[str]) -> None:
+    linear = optimizers.registry.LINEAR
+    for flag in [{"global": "optimizer"}.get(which, f"{which}_optimizer") for which in of]:
         if getattr(o, flag) not in (None, *linear):
-            _refuse(flag, f"{' or '.join(linear)}, linear in gradients, {why}", getattr(o, flag))
-    for flag in ("grad_clip", "use_noisy_global_opt", "use_noisy_alignment_opt"):
+            expected = f"{' or '.join(linear)}, linear in gradients, as {why}"
+            _refuse(flag, expected, getattr(o, flag))
+    for flag in ("grad_clip", *(f"use_noisy_{which}_opt" for which in of)):
         if getattr(o, flag):
-            _refuse(flag, f"gradients as they are, {why}", True)
+            _refuse(flag, f"gradients as they are, as {why}", True)
 
 
 def _check_batches_and_epochs(settings: Settings) -> None:

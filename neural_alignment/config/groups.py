@@ -145,6 +145,9 @@ class Data:
         "corrupt images that each process may leave out before it is an error (default: 0)",
         low=0,
     )
+    shuffle: bool | None = option(
+        None, "training images in another order in every epoch (default: yes)"
+    )
     shuffle_buffer: int | None = option(
         None, "images of ImageNet that are shuffled at a time", low=1
     )
@@ -173,6 +176,9 @@ class Model:
     )
     l2: float | None = option(
         None, "lambda of lambda/2 |W|^2 on forward kernels (default: the model's)", low=0, main=True
+    )
+    kernel_scale: float | None = option(
+        None, "of kernels as they are drawn, over Glorot's (default: 1)", above=0
     )
     bn_trainable: bool | None = option(None, "train BatchNorm and its statistics")
     bn_after_relu: bool | None = option(
@@ -248,6 +254,12 @@ class AlignmentLearningRate(LearningRate):
 class Optimizers:
     """What minimises the two losses, and how their gradients and updates are treated."""
 
+    loss: str = option(
+        "softmax",
+        "cross-entropy of the logits: of their softmax, or of each one's sigmoid, summed over "
+        "classes",
+        ("softmax", "sigmoid"),
+    )
     optimizer: str = option("momentum", "minimises the loss", optimizers.names, main=True)
     alignment_optimizer: str | None = option(
         None,
@@ -255,6 +267,7 @@ class Optimizers:
         optimizers.names,
         main=True,
     )
+    bias_rate: float = option(1.0, "factor of the loss's learning rate on biases", low=0)
     momentum: float | None = option(None, "of the optimizer momentum (default: 0.9)", low=0, high=1)
     nesterov: bool | None = option(None, "the optimizer momentum looks ahead (default: yes)")
     weight_decay: float = option(

@@ -248,14 +248,19 @@ def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) 
         A `Preset`.
 
     Raises:
-        ValueError: there is no such preset, or one that `fit` cannot do: delay or alternation with
-            one optimizer.
+        ValueError: there is no such preset, or one that `fit` cannot do: a bias_rate, or delay or
+            alternation with one optimizer.
     """
     validation.integer("steps_per_epoch", steps_per_epoch, at_least=1)
     line = ["fit", f"--preset={name}"]
     if batch_size is not None:
         line.append(f"--train_batch_size={batch_size}")
     settings = validate(parsed(expand(line)))
+    if settings.optimizers.bias_rate != 1.0:
+        raise ValueError(
+            "Expected a preset without a bias_rate, which is no option of a Keras optimizer. "
+            f"Received: {name!r}, with bias_rate={settings.optimizers.bias_rate:g}"
+        )
     first = make_optimizer(settings, steps_per_epoch)
     loss_rate, alignment_rate = loss_rates(settings, steps_per_epoch)
     plain = rate_scheduler.LossRate(steps_per_epoch=steps_per_epoch)

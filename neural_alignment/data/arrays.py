@@ -21,7 +21,7 @@ Augment = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 class ArrayDataset(Dataset):
     """A data set held as uint8 arrays; build it with `from_arrays`.
 
-    An epoch's order is a permutation of indices drawn from (seed, epoch), so that skipping
+    An epoch's order is a permutation of indices drawn from (seed, epoch), or none, so that skipping
     batches costs nothing and every shard knows its part of each batch.
 
     Args:
@@ -32,6 +32,7 @@ class ArrayDataset(Dataset):
         scale: images are divided by it; the largest pixel value.
         augment: changes the training images of a batch, given a seed per example that depends on
             (seed, epoch, position in the epoch) alone; None: as they are.
+        shuffle: another order in every epoch; False: the one they came in.
     """
 
     train_images: np.ndarray
@@ -40,6 +41,7 @@ class ArrayDataset(Dataset):
     validation_labels: np.ndarray
     scale: float
     augment: Augment | None = None
+    shuffle: bool = True
 
     @classmethod
     def from_arrays(
@@ -101,13 +103,15 @@ class ArrayDataset(Dataset):
         skip_batches: int = 0,
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
-        """One epoch of shuffled full batches; see `Dataset.train`."""
+        """One epoch of full batches; see `Dataset.train`."""
         steps = self.steps_per_epoch(batch_size)
         check_train_arguments(steps, epoch, seed, skip_batches)
         size = shard_size(batch_size, shard)
         part = slice(shard[0] * size, (shard[0] + 1) * size)
 
-        order = np.random.default_rng([seed, epoch]).permutation(self.num_train)
+        order = np.arange(self.num_train)
+        if self.shuffle:
+            np.random.default_rng([seed, epoch]).shuffle(order)
         order = order[: steps * batch_size].reshape(steps, batch_size)[skip_batches:, part]
         positions = np.arange(steps * batch_size, dtype=np.int32)
         positions = positions.reshape(steps, batch_size)[skip_batches:, part]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from neural_alignment.data import local
 from neural_alignment.data.preprocessing import pad_crop_flip
 from neural_alignment.data.published import SETS
@@ -17,6 +19,7 @@ def load(
     download: bool = False,
     image_size: int | None = None,
     augment: bool = True,
+    shuffle: bool = True,
 ) -> StandardizedDataset:
     """CIFAR, its channels standardised in both splits; the test split validates.
 
@@ -30,6 +33,7 @@ def load(
         download: see `local.load`.
         image_size: resize to this many pixels a side, bilinearly; None keeps 32.
         augment: False leaves the training images as they are.
+        shuffle: see `ArrayDataset`.
 
     Returns:
         The data set.
@@ -42,4 +46,5 @@ def load(
     if name not in STATISTICS:
         raise ValueError(f"Expected one of {', '.join(STATISTICS)}. Received: {name!r}.")
     plain = local.load(name, data_dir, download, image_size, pad_crop_flip if augment else None)
+    plain = dataclasses.replace(plain, shuffle=shuffle)
     return StandardizedDataset.of(plain, *STATISTICS[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 
 import numpy as np
@@ -17,6 +18,7 @@ def load(
     image_size: int | None = None,
     pixel_mean: float | None = None,
     pixel_stddev: float | None = None,
+    shuffle: bool = True,
 ) -> ArrayDataset:
     """The digits, in a fixed split of 1,347 and 450; pixels 0 ... 16 become [0, 1].
 
@@ -25,6 +27,7 @@ def load(
         image_size: resize to this many pixels a side, bilinearly; None keeps 8.
         pixel_mean: see `standardized`.
         pixel_stddev: see `standardized`.
+        shuffle: see `ArrayDataset`.
 
     Returns:
         The data set, images [8, 8, 1] unless resized.
@@ -47,4 +50,5 @@ def load(
         scale=16.0,
         image_size=image_size,
     )
+    plain = dataclasses.replace(plain, shuffle=shuffle)
     return standardized(plain, pixel_mean, pixel_stddev)

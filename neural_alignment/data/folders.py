@@ -44,7 +44,12 @@ class Folders:
     others: tuple[str, ...] = ()
 
 
-def load(name: str, data_dir: str | None = None, image_size: int | None = None) -> ArrayDataset:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    shuffle: bool = True,
+) -> ArrayDataset:
     """Images in class folders, pixels in [0, 1]; grey ones have one channel.
 
     Below the folder `train` and `validation` (or val, test) hold the class folders. Where there are
@@ -56,6 +61,7 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         data_dir: the folder.
         image_size: resize every image to this many pixels a side, bilinearly; None: they are of one
             size, which is kept.
+        shuffle: see `ArrayDataset`.
 
     Returns:
         The data set.
@@ -83,9 +89,10 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     train, validation, classes, said = read(found, image_size)
     if all(_is_grey(images) for images, _ in (train, validation)):
         train, validation = grey(found, (train, validation))
-    return ArrayDataset.from_arrays(
+    made = ArrayDataset.from_arrays(
         name, train, validation, len(classes), image_size=image_size, source=said
     )
+    return dataclasses.replace(made, shuffle=shuffle)
 
 
 def find(folder: str) -> Folders | None:

@@ -88,6 +88,7 @@ def load_plain(
     image_size: int | None = None,
     pixel_mean: float | None = None,
     pixel_stddev: float | None = None,
+    shuffle: bool = True,
 ) -> ArrayDataset:
     """A set as it is: `load` without augmentation.
 
@@ -98,6 +99,7 @@ def load_plain(
         image_size: see `load`.
         pixel_mean: see `standardized`; the pixels are in [0, 1].
         pixel_stddev: see `standardized`.
+        shuffle: see `ArrayDataset`.
 
     Returns:
         The data set.
@@ -108,6 +110,7 @@ def load_plain(
         ValueError: see `load` and `standardized`.
     """
     plain = load(name, data_dir, download, image_size)
+    plain = dataclasses.replace(plain, shuffle=shuffle)
     return standardized(plain, pixel_mean, pixel_stddev)
 
 

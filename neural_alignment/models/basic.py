@@ -9,7 +9,7 @@ import keras
 
 from neural_alignment import alignments
 from neural_alignment.layers import Conv2D, Dense
-from neural_alignment.models.parts import head_dtype, weight_decay
+from neural_alignment.models.parts import glorot, head_dtype, weight_decay
 
 
 def fc(
@@ -19,6 +19,7 @@ def fc(
     activation: Any = "sigmoid",
     alignment: Any = None,
     l2: float = 1e-6,
+    kernel_scale: float = 1.0,
 ) -> keras.Model:
     """A fully connected network: `dense0`, `dense1`, ..., `dense_output`.
 
@@ -31,12 +32,13 @@ def fc(
         activation: of the hidden layers.
         alignment: a rule's name, its config, an `Alignment`; None is backpropagation.
         l2: lambda of the weight decay; 0 for none.
+        kernel_scale: of kernels as they are drawn, over Glorot's.
 
     Returns:
         A functional model, `[batch, *input_shape]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: an unknown rule, or l2 is negative.
+        ValueError: an unknown rule, l2 is negative, or kernel_scale is not above 0.
     """
     rule = alignments.get(alignment)
     inputs = keras.Input(tuple(input_shape), name="inputs")
@@ -45,11 +47,12 @@ def fc(
         x = Dense(
             units,
             activation=activation,
+            kernel_initializer=glorot(kernel_scale),
             kernel_regularizer=weight_decay(l2),
             alignment=rule,
             name=f"dense{i}",
         )(x)
-    logits = _output(num_classes, rule, l2)(x)
+    logits = _output(num_classes, rule, l2, kernel_scale)(x)
     return keras.Model(inputs, logits, name="fc")
 
 
@@ -61,6 +64,7 @@ def conv(
     activation: Any = "sigmoid",
     alignment: Any = None,
     l2: float = 0.0,
+    kernel_scale: float = 1.0,
 ) -> keras.Model:
     """Convolutions without padding and a Dense head: `conv0`, `conv1`, ..., `dense_output`.
 
@@ -72,12 +76,14 @@ def conv(
         activation: of the convolutions.
         alignment: a rule's name, its config, an `Alignment`; None is backpropagation.
         l2: lambda of the kernels' weight decay; 0 for none.
+        kernel_scale: of kernels as they are drawn, over Glorot's.
 
     Returns:
         A functional model, `[batch, height, width, channels]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: the two lists differ in length, an unknown rule, or l2 is negative.
+        ValueError: the two lists differ in length, an unknown rule, l2 is negative, or
+            kernel_scale is not above 0.
     """
     if len(filters_list) != len(kernels_list):
         raise ValueError(
@@ -92,12 +98,13 @@ def conv(
             filters,
             window,
             activation=activation,
+            kernel_initializer=glorot(kernel_scale),
             kernel_regularizer=weight_decay(l2),
             alignment=rule,
             name=f"conv{i}",
         )(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    logits = _output(num_classes, rule, l2)(x)
+    logits = _output(num_classes, rule, l2, kernel_scale)(x)
     return keras.Model(inputs, logits, name="conv")
 
 
@@ -107,6 +114,7 @@ def lenet5(
     activation: Any = "tanh",
     alignment: Any = None,
     l2: float = 0.0,
+    kernel_scale: float = 1.0,
 ) -> keras.Model:
     """LeNet-5 (LeCun et al. 1998): two convolutions with average pooling, three Dense layers.
 
@@ -118,12 +126,14 @@ def lenet5(
         activation: of the hidden layers.
         alignment: a rule's name, its config, an `Alignment`; None is backpropagation.
         l2: lambda of the kernels' weight decay; 0 for none.
+        kernel_scale: of kernels as they are drawn, over Glorot's.
 
     Returns:
         A functional model, `[batch, height, width, channels]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: the image is too small, an unknown rule, or l2 is negative.
+        ValueError: the image is too small, an unknown rule, l2 is negative, or kernel_scale is
+            not above 0.
     """
     if len(input_shape) != 3 or min(input_shape[:2]) < 12:
         raise ValueError(
@@ -139,6 +149,7 @@ def lenet5(
             filters,
             5,
             padding=padding,
+            kernel_initializer=glorot(kernel_scale),
             kernel_regularizer=weight_decay(l2),
             name=f"conv{i}",
             **shared,
@@ -146,14 +157,23 @@ def lenet5(
         x = keras.layers.AveragePooling2D(2, name=f"pool{i}")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     for i, units in enumerate((120, 84)):
-        x = Dense(units, kernel_regularizer=weight_decay(l2), name=f"dense{i}", **shared)(x)
-    logits = _output(num_classes, rule, l2)(x)
+        x = Dense(
+            units,
+            kernel_initializer=glorot(kernel_scale),
+            kernel_regularizer=weight_decay(l2),
+            name=f"dense{i}",
+            **shared,
+        )(x)
+    logits = _output(num_classes, rule, l2, kernel_scale)(x)
     return keras.Model(inputs, logits, name="lenet5")
 
 
-def _output(num_classes: int, rule: alignments.Alignment | None, l2: float) -> Dense:
+def _output(
+    num_classes: int, rule: alignments.Alignment | None, l2: float, kernel_scale: float
+) -> Dense:
     return Dense(
         num_classes,
+        kernel_initializer=glorot(kernel_scale),
         kernel_regularizer=weight_decay(l2),
         alignment=rule,
         dtype=head_dtype(),

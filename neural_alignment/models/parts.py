@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -24,6 +25,27 @@ def weight_decay(l2: float) -> keras.regularizers.Regularizer | None:
     if l2 < 0:
         raise ValueError(f"Expected l2 >= 0, the factor of sum(w^2) / 2. Received: l2={l2!r}")
     return keras.regularizers.L2(l2 / 2) if l2 else None
+
+
+def glorot(scale: float) -> keras.initializers.Initializer:
+    """Draws kernels uniformly, of `scale` times the standard deviation that Glorot's have.
+
+        Var = scale^2 2 / (in + out)
+
+    Args:
+        scale: above 0.
+
+    Returns:
+        A Keras initializer, another one in each call.
+
+    Raises:
+        ValueError: scale is not above 0.
+    """
+    if not 0.0 < scale < math.inf:
+        raise ValueError(f"Expected kernel_scale > 0. Received: {scale!r}")
+    if scale == 1.0:
+        return keras.initializers.GlorotUniform()
+    return keras.initializers.VarianceScaling(scale**2, mode="fan_avg", distribution="uniform")
 
 
 def head_dtype() -> Any:

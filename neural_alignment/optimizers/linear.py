@@ -37,6 +37,27 @@ def check(optimizer: Any, variables: Sequence[Any], clips: bool = False) -> None
         )
 
 
+def check_scaled(optimizer: Any, name: str, value: float, clips: bool = False) -> None:
+    """Refuses an optimizer whose update does not scale with the gradient.
+
+    Args:
+        optimizer: a `keras.optimizers.Optimizer`.
+        name: of what scales a gradient in the rate's place, for the message.
+        value: its value.
+        clips: whether gradients are clipped before they come to it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if clips or not _is_linear(unscaled(optimizer)):
+        raise ValueError(
+            f"Expected gradient descent or momentum, without clipping, with {name}={value:g}, as a "
+            "factor of the gradient is one of the rate there alone. Received: "
+            f"{getattr(optimizer, 'name', optimizer)!r}, a {type(optimizer).__name__}"
+            f"{', behind clipping' if clips else ''}."
+        )
+
+
 def _is_linear(optimizer: Any) -> bool:
     known = (GradientDescent, Momentum, keras.optimizers.SGD)
     # On PyTorch Keras makes an SGD of a class of its own.

@@ -11,7 +11,7 @@ from neural_alignment import config
 from neural_alignment.config import Settings, UsageError, by_epoch
 from neural_alignment.config.flags import default_of, every_setting, flag_text, on_resume
 from neural_alignment.config.options import ByEpochText
-from neural_alignment.reproduce.recipe import TRAINER, FlagValue, Recipe, Series
+from neural_alignment.reproduce.recipe import FlagValue, Recipe, Series
 from neural_alignment.runs.directory import check_flags
 from neural_alignment.runs.table import METRICS, Table, has_ended
 
@@ -32,7 +32,6 @@ class Job:
         seed: of the run.
         flags: of the training command, without those that say where it is kept.
         workdir: its run directory.
-        program: the module that trains.
     """
 
     series: str
@@ -40,7 +39,6 @@ class Job:
     seed: int
     flags: Mapping[str, FlagValue]
     workdir: pathlib.Path
-    program: str = TRAINER
 
     @property
     def name(self) -> str:
@@ -68,8 +66,6 @@ class Job:
             UsageError: flags that make no sense together.
             RunDirectoryError: the folder holds a run with other flags.
         """
-        if self.program != TRAINER:
-            return self._has(float(self.flags["train_epochs"]))
         settings = self.settings()
         lines = config.flag_lines(settings)
         defaults = {"train_epochs": default_of("train_epochs")}
@@ -128,9 +124,8 @@ def jobs(
                     series=series.label,
                     value=value,
                     seed=seed,
-                    flags=_stretched(recipe, flags, scale, workdir),
+                    flags=flags if scale == 1.0 else scaled(flags, scale, workdir),
                     workdir=workdir,
-                    program=recipe.program,
                 )
 
 
@@ -140,28 +135,16 @@ def folder_of(recipe: Recipe, outdir: pathlib.Path, scale: float) -> pathlib.Pat
     Args:
         recipe: whose.
         outdir: of all recipes.
-        scale: of the epochs. A recipe without schedules has one folder: its longer run goes on with
-            the shorter.
+        scale: of the epochs.
 
     Returns:
         The folder.
     """
-    moves = scale != 1.0 and recipe.has_schedules
-    return outdir / (f"{recipe.name}-x{scale:g}" if moves else recipe.name)
+    return outdir / (recipe.name if scale == 1.0 else f"{recipe.name}-x{scale:g}")
 
 
 def _values(recipe: Recipe, series: Series) -> Sequence[FlagValue | None]:
     return (None,) if recipe.sweep is None or not series.swept else recipe.sweep.values
-
-
-def _stretched(
-    recipe: Recipe, flags: Mapping[str, FlagValue], scale: float, workdir: pathlib.Path
-) -> Mapping[str, FlagValue]:
-    if scale == 1.0:
-        return flags
-    if not recipe.has_schedules:
-        return {**flags, "train_epochs": max(1, round(flags["train_epochs"] * scale))}
-    return scaled(flags, scale, workdir)
 
 
 def scaled(

@@ -10,7 +10,6 @@ from typing import Any
 
 from neural_alignment import alignments
 from neural_alignment.messages import did_you_mean
-from neural_alignment.search.processes import TRAINER
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 FlagValue = str | int | float | bool
@@ -53,7 +52,9 @@ class Published:
     Args:
         title: in words, with its unit.
         measure: a column of metrics.csv (of fractions, shown in per cent) or layers.csv.
-        epoch: after which it was measured; None is the last.
+        epoch: after which it was measured, counted from the first one that trains by the loss;
+            None is the last.
+        layer: whose it is, of a column of layers.csv; None: every layer's.
         values: by series. Of a column of metrics.csv the mean, or mean and standard deviation; of
             one of layers.csv a number for each layer, from the input on. With a sweep: by series a
             number for each value.
@@ -63,6 +64,7 @@ class Published:
     measure: str
     epoch: float | None
     values: Mapping[str, tuple[float, ...]]
+    layer: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,6 @@ class Recipe:
         published: what there is to compare with.
         figures: that are drawn of the runs, by name.
         note: what is other here than it was published, in words.
-        program: the module that trains.
     """
 
     name: str
@@ -97,12 +98,6 @@ class Recipe:
     published: tuple[Published, ...]
     figures: tuple[str, ...]
     note: str
-    program: str = TRAINER
-
-    @property
-    def has_schedules(self) -> bool:
-        """Whether its runs have schedules, which move with their length."""
-        return self.program == TRAINER
 
     @property
     def count(self) -> int:

@@ -14,6 +14,8 @@ from neural_alignment.config.flags import flag_text
 from neural_alignment.figures import tables as tables_of_runs
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.reproduce.recipe import FlagValue, Published, Recipe
+from neural_alignment.runs.directory import recorded
+from neural_alignment.runs.record import NONE
 from neural_alignment.runs.table import METRICS, TIMES, Table, steps_after
 
 _FRACTIONS = ("val_top1", "val_top5")
@@ -78,7 +80,7 @@ def too_short(recipe: Recipe, table: Sequence[Row], scale: float) -> list[str]:
     Returns:
         A sentence for each.
     """
-    if scale == 1.0 or not recipe.has_schedules:
+    if scale == 1.0:
         return []
     shown = {row.quantity for row in table}
     return [
@@ -99,11 +101,10 @@ def _of_quantity(
     by_place: Mapping[tuple[str, FlagValue | None], Sequence[Job]],
     scale: float,
 ) -> Iterator[Row]:
-    moved = scale if recipe.has_schedules else 1.0
-    epoch = None if quantity.epoch is None else quantity.epoch * moved
+    epoch = None if quantity.epoch is None else quantity.epoch * scale
     title = quantity.title if epoch == quantity.epoch else _moved(quantity, scale)
     for (series, value), jobs in by_place.items():
-        measured = [m for job in jobs if (m := _measured(job.workdir, quantity.measure, epoch))]
+        measured = [m for job in jobs if (m := _measured(job.workdir, quantity, epoch))]
         if not measured:
             continue
         mean, sd = _published(recipe, quantity, series, value)
@@ -136,16 +137,25 @@ def _published(
     return given, None
 
 
-def _measured(workdir: pathlib.Path, measure: str, epoch: float | None) -> tuple[float, ...] | None:
+def _measured(
+    workdir: pathlib.Path, quantity: Published, epoch: float | None
+) -> tuple[float, ...] | None:
     """A column at an epoch: one number, or one for each layer; None where there is no such row."""
-    name, layer = ("metrics.csv", None) if measure in METRICS else ("layers.csv", "layer")
-    needed = ("epoch", "global_step", *([layer] if layer else []))
-    lines, _ = tables_of_runs.read(workdir / name, needed, layer)
+    measure = quantity.measure
+    name, column = ("metrics.csv", None) if measure in METRICS else ("layers.csv", "layer")
+    needed = ("epoch", "global_step", *([column] if column else []))
+    lines, _ = tables_of_runs.read(workdir / name, needed, column)
     if not lines or measure not in lines[0] or not lines[-1]["epoch"] > 0.0:
         return None
+    delay = recorded(workdir, "delay_epochs")
+    if epoch is not None and delay not in (None, NONE):
+        epoch += float(delay)
     step = lines[-1]["global_step"] if epoch is None else steps_after(epoch, lines[-1])
     factor = 100.0 if measure in _FRACTIONS else 1.0
-    found = [factor * row[measure] for row in lines if row["global_step"] == step]
+    at = [row for row in lines if row["global_step"] == step]
+    if quantity.layer is not None:
+        at = [row for row in at if row["layer"] == quantity.layer]
+    found = [factor * row[measure] for row in at]
     # Rules without a B of W's shape have rows of NaN.
     return tuple(found) if found and all(map(math.isfinite, found)) else None
 

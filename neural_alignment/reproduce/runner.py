@@ -13,7 +13,7 @@ from neural_alignment.messages import duration, last_words
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
 from neural_alignment.search.devices import Device
-from neural_alignment.search.processes import Launcher, Process
+from neural_alignment.search.processes import TRAINER, Launcher, Process
 from neural_alignment.training.signals import handled
 
 _POLL_SECONDS = 0.2
@@ -83,7 +83,7 @@ class Runner:
         log = log_of(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         device = self._free.pop(0)
-        argv = ["-m", job.program, *job.command_line()]
+        argv = ["-m", TRAINER, *job.command_line()]
         process = self._launcher.start(argv, device.environment, log)
         self._say(f"{job.name}: begun")
         self._running.append((job, process, device, time.monotonic()))

@@ -198,6 +198,8 @@ def make_trainer(
             make_optimizer(settings, steps_per_epoch, of_alignment=False),
             make_optimizer(settings, steps_per_epoch, of_alignment=True) if two else None,
             *loss_rates(settings, steps_per_epoch),
+            loss=settings.optimizers.loss,
+            bias_rate=settings.optimizers.bias_rate,
             weight_decay=weight_decay(settings, steps_per_epoch),
             clip=_clip(settings),
             micro_batches=_micro_batches(settings),

@@ -25,6 +25,7 @@ class Evaluator:
         dataset: whose validation split is taken.
         batch_size: global; rounded up to a multiple of the replicas.
         strategy: the devices.
+        loss: a name of `losses.get`.
     """
 
     def __init__(
@@ -33,19 +34,20 @@ class Evaluator:
         dataset: Dataset,
         batch_size: int,
         strategy: tf.distribute.Strategy,
+        loss: str = "softmax",
     ) -> None:
         self._dataset = dataset
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
         self._batch_size = -(-batch_size // self._replicas) * self._replicas
-        self._validation = Validation(model)
+        self._validation = Validation(model, loss)
         self._run = tf.function(self._sums)
 
     def __call__(self) -> dict[str, float]:
         """Measures.
 
         Returns:
-            val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
+            val_loss (the mean), val_top1, val_top5 (fractions).
         """
         batches = -(-self._dataset.num_validation // self._batch_size)
         iterator = iter(distribute(self._strategy, self._shard))

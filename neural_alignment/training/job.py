@@ -178,7 +178,8 @@ def _evaluate(settings: Settings, strategy: Any) -> dict[str, float]:
     with strategy.scope():
         model = build_model(settings, dataset)
     checkpoints.assign(prefix, model_variables(model), within="model/")
-    row = Evaluator(model, dataset, settings.plan.eval_batch_size, strategy)()
+    batch, loss = settings.plan.eval_batch_size, settings.optimizers.loss
+    row = Evaluator(model, dataset, batch, strategy, loss)()
     console.print(
         f"{prefix}: step {checkpoints.step_of(prefix):,}", highlight=False, soft_wrap=True
     )

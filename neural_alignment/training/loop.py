@@ -75,7 +75,7 @@ class Trainer:
         self._kept_steps = plan.kept_steps(self.steps_per_epoch)
         self._global_step = tf.Variable(0, dtype="int64", trainable=False, name="global_step")
         self._sums = tf.Variable(tf.zeros(len(step.measured)), trainable=False, name="sums")
-        self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy)
+        self._evaluator = Evaluator(model, dataset, plan.eval_batch_size, strategy, step.loss)
         self._signal_here: int | None = None
         self._stop_signal: int | None = None  # of any worker
         self._seconds_per_step = math.inf
@@ -338,7 +338,7 @@ class Trainer:
         if not self.plan.path_metrics:
             return found
         images, labels = next(iter(self.dataset.validation(self.plan.eval_batch_size)))
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        loss = self.step.mean_loss
         parts = [
             metrics.path_metrics(self.model, images, labels, loss),
             error_metrics.error_metrics(self.model, images, labels, loss),
@@ -370,7 +370,7 @@ class Trainer:
         """Loss and accuracy over every validation example, each once.
 
         Returns:
-            val_loss (mean cross-entropy), val_top1, val_top5 (fractions).
+            val_loss (the mean), val_top1, val_top5 (fractions).
         """
         return self._evaluator()
 

@@ -14,6 +14,7 @@ from neural_alignment.layers.aligned import aligned_layers, training_step
 from neural_alignment.optimizers import linear
 from neural_alignment.optimizers.optimizers import Clip, apply_gradients, average_gradients
 from neural_alignment.optimizers.routed import ALIGNMENT_PATTERNS
+from neural_alignment.training import losses
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 
@@ -21,7 +22,7 @@ Rate = Callable[[tf.Tensor], tf.Tensor]
 class Step:
     """One update of a model: `loss_rate(t) * J + alignment_rate(t) * R`.
 
-    J is the mean cross-entropy plus the model's regularization losses and the weight decay, R the
+    J is the mean loss plus the model's regularization losses and the weight decay, R the
     sum of the layers' alignment losses. With one optimizer it minimises the total; with two, the
     first minimises `loss_rate * J` and the second `alignment_rate * R`, both from gradients at the
     same weights ([K] section 3). A pure function of weights, slots, batch and global step: the same
@@ -33,6 +34,9 @@ class Step:
         alignment_optimizer: of R, or None.
         loss_rate: function of the global step.
         alignment_rate: function of the global step.
+        loss: in J, a name of `losses.get`.
+        bias_rate: factor of the learning rate of biases; other than 1 with gradient descent or
+            momentum alone.
         weight_decay: lambda of `lambda(t) / 2 * sum w^2` over every trainable weight but the
             rule's, a function of the global step; None for none.
         clip: of each loss's gradients, or None.
@@ -41,8 +45,8 @@ class Step:
         jit_compile: compile the step with XLA; on several devices its forward and backward pass.
 
     Raises:
-        ValueError: an alignment_optimizer and no layer with an alignment loss; a rule that wants
-            updates linear in the gradients, and others.
+        ValueError: an alignment_optimizer and no layer with an alignment loss; a rule or a
+            bias_rate that wants updates linear in the gradients, and others; another loss.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Step:
         loss_rate: Rate,
         alignment_rate: Rate,
         *,
+        loss: str = "softmax",
+        bias_rate: float = 1.0,
         weight_decay: Rate | None = None,
         clip: Clip | None = None,
         micro_batches: int = 1,
@@ -62,6 +68,7 @@ class Step:
         self.model = model
         self.loss_rate = loss_rate
         self.alignment_rate = alignment_rate
+        self.loss, self.mean_loss = loss, losses.mean(loss)
         self.weight_decay = weight_decay
         self._decayed = [] if weight_decay is None else _weights(model)
         self._clip = clip
@@ -77,6 +84,9 @@ class Step:
         for each in self.optimizers:
             linear.check(each, model.trainable_variables, clips=clip is not None)
             each.build(model.trainable_variables)
+        if bias_rate != 1.0:
+            linear.check_scaled(optimizer, "bias_rate", bias_rate, clips=clip is not None)
+        self._bias_rate = bias_rate
         self._statistics = [
             variable
             for layer in keras_private.flatten_layers(model)
@@ -138,17 +148,21 @@ class Step:
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor, global_step: tf.Tensor) -> Any:
         size = images.shape[0] // self._micro_batches
 
-        def losses(batch: Any) -> Any:
+        def of_batch(batch: Any) -> Any:
             inputs, targets, index = batch
             return self._losses(inputs, targets, global_step, index[0] // size)
 
         gradients, _, measured = average_gradients(
-            losses,
+            of_batch,
             (images, labels, tf.range(images.shape[0])),
             self.optimizers,
             self.model.trainable_variables,
             micro_batches=self._micro_batches,
         )
+        if self._bias_rate != 1.0:
+            for i, variable in enumerate(self.model.trainable_variables):
+                if _is_bias(variable) and gradients[0][i] is not None:
+                    gradients[0][i] *= self._bias_rate
         return gradients, measured
 
     def _losses(
@@ -156,7 +170,7 @@ class Step:
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         with training_step(global_step, self._seed, draw, self._micro_batches) as active:
             logits = tf.cast(self.model(images, training=True), "float32")
-        loss = tf.reduce_mean(_cross_entropy(labels, logits))
+        loss = self.mean_loss(labels, logits)
         loss += sum(tf.cast(penalty, "float32") for penalty in self.model.losses)
         if self._decayed:
             squares = [backend.sum_of_squares(tf.cast(w, "float32")) for w in self._decayed]
@@ -179,12 +193,14 @@ class Validation:
 
     Args:
         model: ends in logits.
+        loss: a name of `losses.get`.
     """
 
     measured: ClassVar[tuple[str, ...]] = ("val_loss", "val_top1", "val_top5")
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, loss: str = "softmax") -> None:
         self.model = model
+        self._loss = losses.get(loss)
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Measures a batch.
@@ -195,7 +211,7 @@ class Validation:
             weights: float32 `[batch]`, 1 or 0.
 
         Returns:
-            float32: summed cross-entropy, examples right, examples right among the first five, and
+            float32: summed loss, examples right, examples right among the first five, and
             the number of examples.
         """
         logits = tf.cast(self.model(images, training=False), "float32")
@@ -206,7 +222,7 @@ class Validation:
         tied = tf.logical_and(logits == right, classes < labels[:, None])
         rank += tf.reduce_sum(tf.cast(tied, "float32"), axis=1)
         values = [
-            tf.where(weights > 0.0, _cross_entropy(labels, logits), 0.0),
+            tf.where(weights > 0.0, self._loss(labels, logits), 0.0),
             weights * tf.cast(rank < 1.0, "float32"),
             weights * tf.cast(rank < 5.0, "float32"),
             weights,
@@ -223,5 +239,5 @@ def _weights(model: keras.Model) -> list[Any]:
     ]
 
 
-def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+def _is_bias(variable: Any) -> bool:
+    return variable.path.rpartition("/")[2] == "bias"

@@ -39,6 +39,11 @@ def test_validation_is_standardised_and_not_augmented(arrays):
     np.testing.assert_allclose(images, standard(arrays[40:]), atol=1e-5)
 
 
+def test_training_in_the_order_of_the_data(arrays):
+    images, _ = next(iter(get(augment=False, shuffle=False).train(40, 2, 3)))
+    np.testing.assert_allclose(images, standard(arrays[:40]), atol=1e-5)
+
+
 def test_training_without_augmentation(arrays):
     images, _ = next(iter(get(augment=False).train(40, 0, 0)))
     wanted = standard(arrays[:40]).astype(np.float32)

@@ -1,5 +1,6 @@
 """The registry, the in-memory pipelines and the digits' split."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -88,6 +89,22 @@ def test_every_epoch_and_seed_has_its_own_order():
     assert len(set(orders.values())) == 9
     assert all(sorted(order) == list(range(20)) for order in orders.values())
     assert tuple(index(arrays(tiny().train(20, epoch=1, seed=2))[0])) == orders[1, 2]
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+def test_without_shuffling_every_epoch_has_the_order_of_the_data(skip):
+    unshuffled = dataclasses.replace(tiny(), shuffle=False)
+    for epoch in range(2):
+        images, _ = arrays(unshuffled.train(6, epoch=epoch, seed=3, skip_batches=skip))
+        assert list(index(images)) == list(range(6 * skip, 18))
+    shards = [arrays(unshuffled.train(6, epoch=0, seed=3, shard=(i, 2)))[0] for i in range(2)]
+    assert [list(index(shard))[:3] for shard in shards] == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("standard", [{}, {"pixel_mean": 0.5, "pixel_stddev": 0.5}])
+def test_a_set_loaded_without_shuffling(standard):
+    assert data.get("digits", **standard).shuffle
+    assert not data.get("digits", shuffle=False, **standard).shuffle
 
 
 def test_images_keep_their_labels():

@@ -63,6 +63,8 @@ def test_train_and_validation(train, validation, tmp_path):
     assert dataset.source == (
         f"20 images of 2 classes in {tmp_path}/{train}, 8 for validation in {tmp_path}/{validation}"
     )
+    assert dataset.shuffle
+    assert not data.get("image_folder", data_dir=str(tmp_path), shuffle=False).shuffle
 
 
 @pytest.mark.parametrize("below", ["", "train"])

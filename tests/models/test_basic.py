@@ -53,6 +53,24 @@ def test_lenet5_has_its_known_number_of_parameters():
         models.get("lenet5", input_shape=(8, 8, 1))
 
 
+@pytest.mark.parametrize("name", ["fc", "conv", "lenet5"])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_kernels_are_drawn_at_a_scale(name, scale):
+    keras.utils.set_random_seed(0)
+    model = models.get(name, input_shape=(28, 28, 1), alignment="feedback", kernel_scale=scale)
+    for layer in aligned_layers(model):
+        kernel, window = layer.kernel.numpy(), int(np.prod(layer.kernel.shape[:-2]))
+        glorot = np.sqrt(2.0 / (window * sum(kernel.shape[-2:])))
+        for drawn in (kernel, layer.backward_kernel.numpy()):
+            assert drawn.std() == pytest.approx(scale * glorot, rel=0.15)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_of_no_size_is_refused(scale):
+    with pytest.raises(ValueError, match="kernel_scale > 0. Received"):
+        models.get("fc", input_shape=(5,), kernel_scale=scale)
+
+
 def test_negative_decay_is_refused():
     with pytest.raises(ValueError, match="l2 >= 0"):
         models.get("fc", input_shape=(5,), l2=-1.0)

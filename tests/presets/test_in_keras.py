@@ -31,6 +31,10 @@ def test_the_rule_and_the_optimizers_are_those_of_a_run(name):
             alignments.from_preset(name)
     else:
         assert alignments.from_preset(name) == rule
+    if of_run.optimizers.bias_rate != 1.0:
+        with pytest.raises(ValueError, match=f"without a bias_rate.*{name}"):
+            neural_alignment.from_preset(name, STEPS)
+        return
     preset = neural_alignment.from_preset(name, STEPS)
     assert preset.alignment == rule
     assert (preset.l2, preset.batch_size, preset.epochs) == (

@@ -11,7 +11,7 @@ from tests.presets.support import parse
 
 NAMES = config.preset_names()
 DIGITS = tuple(name for name in NAMES if name.startswith("digits_"))
-SMALL = tuple(name for name in NAMES if name.startswith(("mnist_", "lenet_")))
+SMALL = tuple(name for name in NAMES if name.startswith(("mnist_", "makrout_", "lenet_")))
 PUBLISHED = tuple(name for name in NAMES if name not in DIGITS)
 
 WANTED = {
@@ -102,7 +102,28 @@ def lenet(rule, **more):
     }  # fmt: skip
 
 
+def makrout(rule, rate, **more):
+    """The MNIST code of [A]: W, B of variance 1 / (in + out), no shuffling, slow biases."""
+    return {
+        "dataset": "mnist", "pixel_mean": None, "shuffle": False, "model": "fc",
+        "layers_list": ["500"], "activation": "sigmoid", "l2": 0.0, "weight_decay": 0.0,
+        "kernel_scale": pytest.approx(0.5**0.5), "loss": "sigmoid", "alignment": rule,
+        "train_epochs": 400.0, "train_batch_size": 128, "optimizer": "gd", "learning_rate": rate,
+        "constant_lr": True, "bias_rate": 1 / 128, **more,
+    }  # fmt: skip
+
+
 NUMBERS = {
+    "makrout_bp": makrout("backprop", 0.2),
+    "makrout_fa": makrout("feedback", 0.2),
+    "makrout_kp": makrout("kolen_pollack", 0.3, decay_coef=0.0),
+    "makrout_wm": makrout(
+        "mirror", 0.05, train_epochs=401.0, delay_epochs=1.0, alternate_step_freq=None,
+        input_distribution="uniform", input_stddev=pytest.approx(0.05 / 3**0.5),
+        use_bias_forward=True, activation_forward=True, activation_fn_override="sigmoid",
+        amp_coef=128 * 0.01, decay_coef=0.0, alignment_optimizer="gd",
+        alignment_learning_rate=1.0, alignment_constant_lr=True,
+    ),
     "lenet_bp": lenet("backprop"),
     "lenet_fa": lenet("feedback"),
     "lenet_dfa": lenet("direct"),

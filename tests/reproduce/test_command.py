@@ -10,7 +10,7 @@ import pytest
 from neural_alignment.cli import reproduce as command
 from neural_alignment.cli import train
 from neural_alignment.lock import FileLock
-from neural_alignment.reproduce import jobs, recipe, results
+from neural_alignment.reproduce import jobs, recipe, results, runner
 
 RECIPE = """
 title = "two rules on the digits"
@@ -68,7 +68,7 @@ class HereLauncher:
         pass
 
     def start(self, argv, environment, log):
-        assert argv[:2] == ["-m", recipe.TRAINER]
+        assert argv[:2] == ["-m", runner.TRAINER]
         self.started.append(list(argv[2:]))
         self.pid, self._code = 0, train.main(["train", *argv[2:]])
         return self
@@ -314,3 +314,30 @@ def test_theory_and_what_is_there_need_no_tensorflow(there, tmp_path, monkeypatc
     for flag, said in (("--notrain", "Expected runs that are done"), ("", "Expected TensorFlow")):
         assert command.main(["reproduce", "tiny", f"--outdir={tmp_path}", *filter(None, [flag])])
         assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("delay", "epoch"), [(0, 2), (1, 3)])
+@pytest.mark.parametrize("layer", [None, "last"])
+def test_a_published_epoch_counts_from_the_end_of_the_delay(delay, epoch, layer, tmp_path):
+    """The row of an epoch, and of one layer where it is named."""
+    published = recipe.Published(
+        title="angle", measure="weight_angle", epoch=2, values={"WM": (10.0,)}, layer=layer
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "flags.cfg").write_text("--dataset=digits\n" + f"--delay_epochs={delay}\n" * delay)
+    rows = [
+        f"{at},{10 * at},{name},{at}.{place},1.0,0.0"
+        for at in (1, 2, 3)
+        for place, name in enumerate(("first", "last"))
+    ]
+    head = "epoch,global_step,layer,weight_angle,norm_ratio,alignment_loss"
+    (run / "layers.csv").write_text("\n".join([head, *rows]) + "\n")
+    plan = recipe.Recipe(
+        name="x", title="", source="", seeds=1, data=None, cost="", flags={}, sweep=None,
+        series=(recipe.Series(label="WM", flags={}),), published=(published,), figures=(), note="",
+    )  # fmt: skip
+    job = jobs.Job(series="WM", value=None, seed=0, flags={}, workdir=run)
+    (row,) = results.rows(plan, [job])
+    wanted = (epoch + 0.0, epoch + 0.1) if layer is None else (epoch + 0.1,)
+    assert row.ours == pytest.approx(wanted)

@@ -6,7 +6,6 @@ import pytest
 
 from neural_alignment import reproduce
 from neural_alignment.cli import train
-from neural_alignment.reproduce import akrout
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +39,16 @@ def test_mnist_after_the_first_epoch(series, data_dir, tmp_path):
     assert 100.0 * float(last(tmp_path / "run")["val_top1"]) == pytest.approx(wanted, abs=1.5)
 
 
-@pytest.mark.parametrize(("series", "rule"), [("BP", "backprop"), ("WM", "mirror")])
-def test_akrouts_first_epoch(series, rule, data_dir, tmp_path):
-    run = [f"--alignment={rule}", "--train_epochs=1", f"--workdir={tmp_path}"]
-    assert akrout.main(["akrout", *run, f"--data_dir={data_dir}"]) == 0
+@pytest.mark.parametrize(("series", "preset"), [("BP", "makrout_bp"), ("WM", "makrout_wm")])
+def test_akrouts_first_epoch(series, preset, data_dir, tmp_path):
+    epochs = 2 if series == "WM" else 1  # one of mirroring alone
+    run = [f"--preset={preset}", f"--max_epochs={epochs}", f"--workdir={tmp_path / 'run'}"]
+    assert train.main(["train", *run, f"--data_dir={data_dir}"]) == 0
     (wanted,) = published("akrout_mnist", "test accuracy after epoch 1, %", series)
-    assert 100.0 * float(last(tmp_path)["val_top1"]) == pytest.approx(wanted, abs=2.0)
-    if rule == "mirror":
-        (angle,) = published(
-            "akrout_mnist", "angle of the output layer after epoch 1, degrees", series
-        )
-        assert float(last(tmp_path, "layers.csv")["weight_angle"]) == pytest.approx(angle, abs=3.0)
+    assert 100.0 * float(last(tmp_path / "run")["val_top1"]) == pytest.approx(wanted, abs=2.0)
+    if series == "WM":
+        title = "angle of the output layer after epoch 1, degrees"
+        (angle,) = published("akrout_mnist", title, series)
+        of_output = last(tmp_path / "run", "layers.csv")
+        assert of_output["layer"] == "dense_output"
+        assert float(of_output["weight_angle"]) == pytest.approx(angle, abs=3.0)

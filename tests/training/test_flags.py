@@ -38,6 +38,7 @@ WRONG = [
     ("alignment_optimizer", [MIRROR, "--alignment_optimizer=sgd"]),
     ("strategy", ["--strategy=all"]),
     ("dtype", ["--dtype=float16"]),
+    ("loss", ["--loss=hinge"]),
     ("preprocessing", ["--preprocessing=vgg"]),
     ("shard_by", ["--shard_by=example"]),
     ("shortcut", ["--shortcut=none"]),
@@ -68,6 +69,8 @@ WRONG = [
     ("filters_list", ["--model=conv", "--filters_list=0"]),
     ("kernels_list", ["--model=conv", "--kernels_list=1.5"]),
     ("l2", ["--l2=-1"]),
+    ("kernel_scale", ["--kernel_scale=0"]),
+    ("bias_rate", ["--bias_rate=-1"]),
     ("learning_rate", ["--learning_rate=-0.1"]),
     ("learning_rate", ["--learning_rate=inf"]),
     ("alignment_learning_rate", [*TWO, "--alignment_learning_rate=-1"]),
@@ -164,6 +167,16 @@ WRONG = [
             ("density=1", ["--density=0.5"]),
         )
     ),
+    *(
+        (flag, ["--bias_rate=0.5", *given])
+        for flag, given in (
+            ("optimizer", ["--optimizer=adam"]),
+            ("grad_clip", ["--grad_clip"]),
+            ("use_noisy_global_opt", ["--use_noisy_global_opt"]),
+        )
+    ),
+    ("shuffle", ["--dataset=imagenet", "--noshuffle"]),
+    ("kernel_scale", ["--model=resnet20", "--kernel_scale=0.5"]),
     ("grad_clipping_value", ["--grad_clipping_value=2"]),
     ("grad_clipping_method", ["--grad_clipping_method=value"]),
     ("noisy_opt_variance", ["--noisy_opt_variance=2"]),
@@ -249,6 +262,7 @@ ACCEPTED = [
     ],
     [MIRROR, "--input_stddev=0.5"],
     [MIRROR, "--activation_backward", "--activation_fn_override=relu"],
+    [*TWO, "--bias_rate=0", "--use_noisy_alignment_opt"],
     ["--train_epochs=2.5", "--max_epochs=2.5"],
     ["--strategy=mirrored", "--logical_cpus=2"],
     ["--workdir=/mnt/bucket/run", "--dataset=imagenet", "--data_dir=gs://bucket/data"],

@@ -128,6 +128,79 @@ def test_micro_batches_average():
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def float64_losses(labels, logits):
+    z = logits.astype("float64")
+    t = np.eye(z.shape[1])[labels]
+    p = 1.0 / (1.0 + np.exp(-z))
+    soft = z - np.log(np.sum(np.exp(z), axis=1, keepdims=True))
+    return {
+        "softmax": -np.sum(t * soft, axis=1),
+        "sigmoid": -np.sum(t * np.log(p) + (1.0 - t) * np.log(1.0 - p), axis=1),
+    }
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_loss_of_a_step_and_of_validation(loss, jit_compile):
+    images, labels = batch()
+    model = network("feedback")
+    logits = model(images).numpy()
+    wanted = float64_losses(labels.numpy(), logits)[loss]
+    sums = Validation(model, loss)(images, labels, tf.ones(8)).numpy()
+    assert sums[0] == pytest.approx(wanted.sum(), rel=1e-5)
+    penalty = float(sum(model.losses))
+    step = step_of(model, loss=loss, jit_compile=jit_compile)
+    measured = step(images, labels, tf.constant(0)).numpy()
+    assert measured[0] == pytest.approx(wanted.mean() + penalty, rel=1e-5)
+    assert float(step.mean_loss(labels, logits)) == pytest.approx(wanted.mean(), rel=1e-5)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="softmax, sigmoid. Received: 'hinge'"):
+        step_of(network(), loss="hinge")
+
+
+@pytest.mark.parametrize("name", ["gd", "momentum"])
+@pytest.mark.parametrize("two", [False, True])
+def test_biases_at_a_rate_of_their_own(name, two):
+    factor, ends = 0.25, []
+    for bias_rate in (1.0, factor):
+        model = network("kolen_pollack" if not two else "symmetric")
+        start = {v.path: v.numpy() for v in model.trainable_variables}
+        step = Step(
+            model,
+            optimizers.get(name, learning_rate=RATE),
+            optimizers.get("adam") if two else None,
+            lambda step: tf.constant(1.0),
+            lambda step: tf.constant(1.0),
+            bias_rate=bias_rate,
+        )
+        step(*batch(), tf.constant(0))
+        ends.append({v.path: v.numpy() - start[v.path] for v in model.trainable_variables})
+    usual, slow = ends
+    biases = [path for path in usual if path.endswith("bias")]
+    assert len(biases) == 2 and len(usual) == 6
+    for path, change in usual.items():
+        part = factor if path in biases else 1.0
+        np.testing.assert_allclose(slow[path], part * change, rtol=1e-5, atol=1e-7, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (lambda: optimizers.get("adam"), {}),
+        (lambda: optimizers.Noisy(optimizers.get("gd"), variance=1.0), {}),
+        (lambda: keras.optimizers.SGD(clipnorm=1.0), {}),
+        (lambda: optimizers.get("gd"), {"clip": optimizers.Clip()}),
+    ],
+    ids=["adam", "noisy", "clipping", "clipped"],
+)
+def test_a_factor_of_the_gradient_that_is_none_of_the_rate_is_refused(optimizer, options):
+    rate = lambda step: tf.constant(1.0)  # noqa: E731
+    with pytest.raises(ValueError, match="gradient descent or momentum.*bias_rate=0.5"):
+        Step(network("feedback"), optimizer(), None, rate, rate, bias_rate=0.5, **options)
+
+
 @pytest.mark.parametrize("rule", [None, "kolen_pollack", "symmetric", "frozen"])
 def test_weights_decay_by_the_step_and_the_rules_own_do_not(rule):
     options = {"input_shape": (5,), "num_classes": 3, "layers_list": (6,), "l2": 0.0}
