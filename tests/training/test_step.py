@@ -162,7 +162,8 @@ def test_an_unknown_loss_is_refused():
 
 @pytest.mark.parametrize("name", ["gd", "momentum"])
 @pytest.mark.parametrize("two", [False, True])
-def test_biases_at_a_rate_of_their_own(name, two):
+@pytest.mark.parametrize("options", [{}, {"micro_batches": 4}, {"jit_compile": True}])
+def test_biases_at_a_rate_of_their_own(name, two, options):
     factor, ends = 0.25, []
     for bias_rate in (1.0, factor):
         model = network("kolen_pollack" if not two else "symmetric")
@@ -174,6 +175,7 @@ def test_biases_at_a_rate_of_their_own(name, two):
             lambda step: tf.constant(1.0),
             lambda step: tf.constant(1.0),
             bias_rate=bias_rate,
+            **options,
         )
         step(*batch(), tf.constant(0))
         ends.append({v.path: v.numpy() - start[v.path] for v in model.trainable_variables})
