@@ -23,9 +23,16 @@ Split = tuple[np.ndarray, np.ndarray]  # images uint8 [n, height, width, channel
 
 _GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTE = 8  # IDX's code of the type of its elements
+_WHOLE = {_UNSIGNED_BYTE: ">u1", 9: ">i1", 11: ">i2", 12: ">i4"}  # those of whole numbers
 _CIFAR_PIXELS = 3 * 32 * 32
 _COARSE = 20  # CIFAR-100's coarse classes
-_NPZ = ("x_train", "y_train", "x_test", "y_test")
+# Arrays of an .npz file and what else they are called, in small or capital letters.
+_NPZ = {
+    "x_train": ("x_train", "train_x", "train_images", "training_images"),
+    "y_train": ("y_train", "train_y", "train_labels", "training_labels"),
+    "x_test": ("x_test", "test_x", "test_images"),
+    "y_test": ("y_test", "test_y", "test_labels"),
+}
 
 
 def unpacked(path: str) -> bytes:
@@ -67,28 +74,33 @@ def idx(path: str, content: bytes, rank: int) -> np.ndarray:
         rank: the array's number of axes: 3 of images, 1 of labels.
 
     Returns:
-        uint8, of that rank.
+        uint8, of that rank; of other whole numbers where they are from 0 to 255. Images with an
+        axis of one channel are taken, and labels as rows of one 1 among zeros.
 
     Raises:
-        ValueError: another type or rank, or another number of bytes than the sizes say.
+        ValueError: another type or rank, other numbers, or another number of bytes than the sizes
+            say.
     """
-    expected = bytes([0, 0, _UNSIGNED_BYTE, rank])
-    start = 4 + 4 * rank
-    if content[:4] != expected or len(content) < start:
+    kind, axes = content[2:4] if len(content) >= 4 else (0, 0)
+    start = 4 + 4 * axes
+    known = content[:2] == b"\0\0" and kind in _WHOLE and axes in (rank, rank + 1)
+    if not known or len(content) < start:
+        expected = bytes([0, 0, _UNSIGNED_BYTE, rank])
         raise ValueError(
             f"{path}: Expected an IDX file of unsigned bytes with {rank} axes, which begins with "
             f"{expected.hex(' ')}. Received: {_beginning(content)}. Fetch it again, or take it "
             "away."
         )
-    shape = struct.unpack(f">{rank}I", content[4:start])
-    size = math.prod(shape)
-    if len(content) != start + size or not size:
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    count, of = math.prod(shape), np.dtype(_WHOLE[kind]).itemsize
+    if len(content) != start + count * of or not count:
         raise ValueError(
-            f"{path}: Expected {start + size} bytes, {start} and those of "
-            f"{' x '.join(map(str, shape))}{'' if size else ', at least one'}. Received: "
-            f"{len(content)}. Fetch it again."
+            f"{path}: Expected {start + count * of} bytes, {start} and those of "
+            f"{' x '.join(map(str, shape))}{f' numbers of {of} bytes' if of > 1 else ''}"
+            f"{'' if count else ', at least one'}. Received: {len(content)}. Fetch it again."
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    array = np.frombuffer(content, _WHOLE[kind], offset=start).reshape(shape)
+    return _bytes(path, "images" if rank == 3 else "labels", array, rank)
 
 
 def to_idx(array: np.ndarray) -> bytes:
@@ -112,35 +124,62 @@ def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
         content: its bytes.
 
     Returns:
-        x_train, x_test (uint8 [n, height, width]), y_train, y_test (uint8 [n]); of other integers
-        where they are from 0 to 255.
+        x_train, x_test (uint8 [n, height, width]), y_train, y_test (uint8 [n]); as `idx` makes
+        them. Arrays of other usual names, as train_images, are taken for these.
 
     Raises:
         ValueError: it is cut short or damaged, or has other arrays.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _NPZ}
+            names = {name.lower(): name for name in file.files}
+            found = {}
+            for wanted, others in _NPZ.items():
+                name = next((names[other] for other in others if other in names), None)
+                if name is None:
+                    raise ValueError(f"no {wanted}, but {', '.join(file.files) or 'nothing'}")
+                found[wanted] = file[name]
     except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError) as error:  # fmt: skip
+            NotImplementedError, AttributeError) as error:  # fmt: skip
         raise ValueError(
             f"{path}: Expected an .npz file with the arrays {', '.join(_NPZ)}, as Keras keeps it. "
             f"Received: {told(error)}. Fetch it again, or take it away."
         ) from error
-    return {name: _bytes(path, name, array) for name, array in arrays.items()}
+    return {
+        name: _bytes(path, name, array, 3 if name[0] == "x" else 1) for name, array in found.items()
+    }
 
 
-def _bytes(path: str, name: str, array: np.ndarray) -> np.ndarray:
-    # Labels are often saved as int64; whole numbers that fit are the same bytes.
-    rank = 3 if name[0] == "x" else 1
-    whole = np.issubdtype(array.dtype, np.integer) and array.ndim == rank and array.size
-    if not whole or array.min() < 0 or array.max() > 255:
-        found = f", {array.min()} to {array.max()}" if whole else ""
+def _bytes(path: str, name: str, array: np.ndarray, rank: int) -> np.ndarray:
+    # Labels are often saved as int64, images with their one channel; the bytes are the same.
+    flat = _without_channel(array) if rank == 3 else _numbered(array)
+    whole = np.issubdtype(flat.dtype, np.integer) and flat.ndim == rank and flat.size
+    if not whole or flat.min() < 0 or flat.max() > 255:
+        found = f", {flat.min()} to {flat.max()}" if whole else ""
         raise ValueError(
             f"{path}: Expected {name} of unsigned bytes with {rank} axes, or whole numbers that "
             f"are such. Received: {array.dtype} {list(array.shape)}{found}."
         )
-    return array.astype(np.uint8, copy=False)
+    return flat.astype(np.uint8, copy=False)
+
+
+def _without_channel(images: np.ndarray) -> np.ndarray:
+    """Images [n, height, width] of those with an axis of one channel, last or after the first."""
+    if images.ndim != 4 or 1 not in (images.shape[3], images.shape[1]):
+        return images
+    return images[..., 0] if images.shape[3] == 1 else images[:, 0]
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Labels [n] of a column, of rows with one 1 among zeros, or of whole numbers as floats."""
+    if labels.dtype.kind == "f" and labels.size and (labels == np.round(labels)).all():
+        labels = labels.astype(np.int64) if np.abs(labels).max() < 1e9 else labels
+    if labels.ndim != 2:
+        return labels
+    if labels.shape[1] == 1:
+        return labels[:, 0]
+    one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+    return labels.argmax(axis=1) if one_hot else labels
 
 
 def cifar_binary(path: str, content: bytes, num_classes: int) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import glob
 import logging
 import os
 import shlex
@@ -17,14 +18,13 @@ from neural_alignment.data.array_files import Split
 from neural_alignment.data.arrays import ArrayDataset, check_apart
 from neural_alignment.data.encode import decode
 from neural_alignment.data.sources import Image
+from neural_alignment.data.splits import TRAIN, VALIDATION
 from neural_alignment.lazy import tf
 from neural_alignment.messages import contents, one_line, size
 
 _log = logging.getLogger(__name__)
 
-# By preference, in small or capital letters.
-TRAIN = ("train", "training")
-VALIDATION = ("validation", "val", "valid", "test", "testing")
+_DEEPEST = 3  # folders below the one that was given
 LIMIT = 1 << 30  # bytes of pixels; a larger set is prepared, and read as it is trained on
 HELD_OUT = 5  # one image of so many of each class validates, where no folder does
 
@@ -83,8 +83,9 @@ def load(
     if found is None:
         raise FileNotFoundError(
             f"Expected class folders of images ({' '.join(sources.ENDINGS)}), or folders train and "
-            f"validation of such, in {folder}. Received: {contents(folder)}. Give "
-            f"{_within(folder) or 'another folder'} with --data_dir."
+            f"validation of such, in {folder}. Received: {contents(folder)}"
+            f"{_of_other_kinds(folder)}. Give {_within(folder) or 'another folder'} with "
+            "--data_dir."
         )
     train, validation, classes, said = read(found, image_size)
     if all(_is_grey(images) for images, _ in (train, validation)):
@@ -129,11 +130,20 @@ def _parts(folder: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [p for p in places if class_folders(p)], [p for p in places if not class_folders(p)]
 
 
+def _of_other_kinds(folder: str) -> str:
+    """What the folders in one without images hold instead, in words."""
+    there = glob.glob(os.path.join(glob.escape(folder), "*", "*"))
+    files = [path for path in there if os.path.isfile(path)]
+    return f", which hold {sources.summary(files)}" if files else ""
+
+
 def _within(folder: str) -> str | None:
-    """A folder in one that holds no class folders itself, which does."""
-    there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    for place in (os.path.join(folder, name) for name in there):
-        if _parts(place, TRAIN)[0] or class_folders(place):
+    """The first folder below one that holds no class folders itself, which does."""
+    for place, below, _ in os.walk(folder):
+        below.sort()
+        if os.path.relpath(place, folder).count(os.sep) >= _DEEPEST - 1:
+            below.clear()
+        if place != folder and (_parts(place, TRAIN)[0] or class_folders(place)):
             return place
     return None
 

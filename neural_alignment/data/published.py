@@ -101,7 +101,7 @@ SETS = {
             "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
             "test_batch": "40351d587109b95175f43aff81a1287e",
         },
-        archives=("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
+        archives=("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"),
         mean=(0.4914, 0.4822, 0.4465),
         stddev=(0.2470, 0.2435, 0.2616),
     ),

@@ -14,6 +14,7 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
+from neural_alignment.data import splits
 from neural_alignment.data.image_labels import read_labels
 
 ENDINGS = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".gif")
@@ -220,6 +221,7 @@ def _check_classes(source: str, found: Sequence[str], others: Sequence[str]) -> 
         owner, inside, file = name.partition("/")
         if inside and owner not in seen:
             lost.setdefault(owner, []).extend([file] if file else [])
+    splits.check_no_classes(source, seen)
     if lost:
         owner, rest = min(lost), len(lost) - 1
         raise ValueError(

@@ -63,6 +63,27 @@ def test_images_of_other_kinds_become_rgb(case):
     np.testing.assert_array_equal(encode.decode(file.getvalue()), wanted)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [75, 95, 100])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpegs_are_decoded_as_others_do(mode, quality, subsampling):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    file = io.BytesIO()
+    options = {"quality": quality, "subsampling": subsampling}
+    PIL.Image.fromarray(noise).convert(mode).save(file, "JPEG", **options)
+    wanted = np.asarray(PIL.Image.open(file).convert("RGB"), int)
+    np.testing.assert_allclose(encode.decode(file.getvalue()), wanted, atol=1)
+
+
+def test_what_becomes_a_jpeg_keeps_every_pixels_colour():
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[::2, ::2, 0] = pixels[1::2, ::2, 2] = 250
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    jpeg = encode.to_jpeg(file.getvalue())[0]
+    np.testing.assert_allclose(encode.decode(jpeg).astype(int), pixels, atol=4)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("turn", range(1, 9))

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from neural_alignment import data
 from neural_alignment.cli import prepare
-from neural_alignment.data import folders, published
+from neural_alignment.data import folders, published, sources
+from neural_alignment.data.splits import TRAIN, VALIDATION
 from tests.data.test_encode import stored
 
 
@@ -52,8 +53,8 @@ def wanted(count, **options):
     )
 
 
-@pytest.mark.parametrize("validation", folders.VALIDATION)
-@pytest.mark.parametrize("train", folders.TRAIN)
+@pytest.mark.parametrize("validation", VALIDATION)
+@pytest.mark.parametrize("train", TRAIN)
 def test_train_and_validation(train, validation, tmp_path):
     splits(tmp_path, (train, validation))
     dataset = data.get("image_folder", data_dir=str(tmp_path))
@@ -295,6 +296,48 @@ def test_a_name_in_two_spellings_of_unicode_is_one_class(tmp_path):
     make(tmp_path / "train", (composed, "b"))
     make(tmp_path / "val", (apart, "b"), count=4)
     assert data.get("image_folder", data_dir=str(tmp_path)).num_classes == 2
+
+
+# Images directly in folders of splits, or also one of a class beside them.
+FLAT = {
+    "two splits": (("train", "test"), True),
+    "in capital letters": (("Training", "VAL"), True),
+    "three splits": (("train", "val", "test"), True),
+    "a class called train": (("train", "test", "plane"), False),
+    "two classes of tests": (("test", "valid"), False),
+}
+
+
+@pytest.mark.parametrize("case", FLAT)
+def test_splits_without_classes_are_no_classes(case, tmp_path):
+    names, refused = FLAT[case]
+    make(tmp_path, names)
+    if not refused:
+        assert data.get("image_folder", data_dir=str(tmp_path)).num_classes == len(names)
+        return
+    message = f"class folders of images in {tmp_path}.*directly in {', '.join(sorted(names))}"
+    for load in (
+        lambda: data.get("image_folder", data_dir=str(tmp_path)),
+        lambda: data.get("imagenet", data_dir=str(tmp_path)),
+        lambda: sources.images(str(tmp_path)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load()
+
+
+def test_images_of_other_kinds_in_class_folders_are_told(tmp_path):
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.webp").touch()
+    with pytest.raises(FileNotFoundError, match=r"ant, bee, which hold 6 files .*\(.webp 6\)"):
+        data.get("image_folder", data_dir=str(tmp_path))
+
+
+def test_a_folder_that_lies_deeper_is_named(tmp_path):
+    make(tmp_path / "a/b/train")
+    with pytest.raises(FileNotFoundError, match=f"Give {tmp_path}/a/b with --data_dir"):
+        data.get("image_folder", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("below", ["set/train", "set"])

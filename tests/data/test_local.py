@@ -231,9 +231,15 @@ def test_a_wrong_npz_is_named(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": None}, "KeyError.*x_train"),
+        ({"x_train": None}, "no x_train, but y_train, x_test, y_test"),
         ({"x_train": np.zeros((30, 28, 28), np.float32)}, "Expected x_train of unsigned bytes"),
-        ({"y_test": np.zeros((10, 1), np.uint8)}, "Expected y_test of unsigned bytes with 1 axes"),
+        ({"x_train": arrays()[0].reshape(30, 784)}, "with 3 axes.*Received: uint8 .30, 784."),
+        ({"x_train": arrays()[0][..., None].repeat(3, 3)}, "Received: uint8 .30, 28, 28, 3."),
+        ({"y_test": np.zeros((10, 10), np.uint8)}, "Expected y_test of unsigned bytes with 1 axes"),
+        ({"y_test": np.ones((10, 2), np.uint8)}, "Expected y_test of unsigned bytes with 1 axes"),
+        ({"y_test": np.full(10, 0.5)}, "Expected y_test of unsigned bytes.*float64"),
+        ({"y_test": np.full(10, np.inf)}, "Expected y_test of unsigned bytes.*float64"),
+        ({"y_test": np.full(10, -1)}, "Expected y_test of unsigned bytes.*-1 to -1"),
         ({"y_test": np.zeros(9, np.uint8)}, "Expected 10 labels"),
         ({"x_train": np.array([{}], object)}, "Object arrays cannot be loaded"),
     ],
@@ -242,6 +248,71 @@ def test_an_npz_with_other_arrays(changes, message, tmp_path):
     made = dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays(), strict=True)) | changes
     np.savez(tmp_path / "mnist.npz", **{k: v for k, v in made.items() if v is not None})
     with pytest.raises(ValueError, match=f"mnist.npz: Expected.*{message}|mnist.npz: {message}"):
+        data.get("mnist", data_dir=str(tmp_path))
+
+
+# What else people keep the same images and labels as.
+SAME = {
+    "a channel": lambda x, y: (x[..., None], y),
+    "a channel first": lambda x, y: (x[:, None], y),
+    "rows of one 1": lambda x, y: (x, np.eye(10)[y]),
+    "rows of one 1 as bytes": lambda x, y: (x, np.eye(10, dtype=np.uint8)[y]),
+    "a column": lambda x, y: (x, y[:, None]),
+    "whole numbers as floats": lambda x, y: (x, y.astype(np.float32)),
+    "columns first": lambda x, y: (np.asfortranarray(x), y),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_an_npz_of_the_same_in_other_shapes(case, tmp_path):
+    x, y, x_test, y_test = arrays()
+    write_npz(tmp_path / "mnist.npz", [*SAME[case](x, y), *SAME[case](x_test, y_test)])
+    same(data.get("mnist", data_dir=str(tmp_path)), arrays())
+
+
+@pytest.mark.parametrize("names", [
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("X_train", "Y_train", "X_test", "Y_test"), ("train_x", "train_y", "test_x", "test_y"),
+])  # fmt: skip
+def test_an_npz_of_other_names(names, tmp_path):
+    np.savez(tmp_path / "mnist.npz", **dict(zip(names, arrays(), strict=True)))
+    same(data.get("mnist", data_dir=str(tmp_path)), arrays())
+
+
+CODES = {">u1": 8, ">i1": 9, ">i2": 11, ">i4": 12, ">f4": 13}
+
+
+def typed_idx(array, kind):
+    head = bytes([0, 0, CODES[kind], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(kind).tobytes()
+
+
+@pytest.mark.parametrize("kinds", [(">u1", ">i4"), (">i2", ">i2"), (">i4", ">i1"), (">i4", ">i4")])
+@pytest.mark.parametrize("case", ["", "a channel", "a channel first", "rows of one 1"])
+def test_idx_files_of_other_whole_numbers(kinds, case, tmp_path):
+    made = arrays()
+    if case:
+        made = [*SAME[case](*made[:2]), *SAME[case](*made[2:])]
+    for file, array, kind in zip(IDX, made, (*kinds, *kinds), strict=True):
+        (tmp_path / file).write_bytes(typed_idx(array, kind))
+    same(data.get("mnist", data_dir=str(tmp_path)), arrays())
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (">i4", lambda x: x.astype(int) + 1, "images of unsigned bytes.*Received: >i4.*1 to 256"),
+        (">i1", lambda x: x, "images of unsigned bytes.*Received: int8 .*-128 to 127"),
+        (">f4", lambda x: x, "an IDX file of unsigned bytes with 3 axes.*00 00 0d 03"),
+        (">u1", lambda x: x[..., None, None], "with 3 axes.*00 00 08 05"),
+        (">u1", lambda x: x[..., None].repeat(3, 3), "with 3 axes.*uint8 .30, 28, 28, 3."),
+        (">i2", lambda x: x[:0], "16 and those of 0 x 28 x 28 numbers of 2 bytes, at least one"),
+    ],
+)
+def test_idx_files_of_other_numbers_are_refused(kind, change, message, tmp_path):
+    write_idx(tmp_path, arrays())
+    (tmp_path / IDX[0]).write_bytes(typed_idx(change(arrays()[0]), kind))
+    with pytest.raises(ValueError, match=f"{IDX[0]}: Expected .*{message}"):
         data.get("mnist", data_dir=str(tmp_path))
 
 
