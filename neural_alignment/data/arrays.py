@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 
@@ -116,8 +117,7 @@ class ArrayDataset(Dataset):
         positions = np.arange(steps * batch_size, dtype=np.int32)
         positions = positions.reshape(steps, batch_size)[skip_batches:, part]
         key = np.random.SeedSequence([seed, epoch]).generate_state(1).view(np.int32)[0]
-        with tf.device("CPU:0"):
-            images, labels = tf.constant(self.train_images), tf.constant(self.train_labels)
+        images, labels = self._train_tensors
 
         def batch(index: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             x = self._to_float(tf.gather(images, index))
@@ -131,15 +131,22 @@ class ArrayDataset(Dataset):
         """Every validation example once, in order; see `Dataset.validation`."""
         size = shard_size(batch_size, shard)
         starts = np.arange(0, self.num_validation, batch_size) + shard[0] * size
-        with tf.device("CPU:0"):
-            images = tf.constant(self.validation_images)
-            labels = tf.constant(self.validation_labels)
+        images, labels = self._validation_tensors
 
         def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             stop = start + size  # a slice ends with the array, so the last part may be smaller
             return self._resize(self._to_float(images[start:stop])), labels[start:stop]
 
         return _pipeline((starts,), batch)
+
+    # Made once: what an epoch leaves behind in reference cycles Python may keep for a hundred more.
+    @functools.cached_property
+    def _train_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return _on_host(self.train_images, self.train_labels)
+
+    @functools.cached_property
+    def _validation_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return _on_host(self.validation_images, self.validation_labels)
 
     def _to_float(self, images: tf.Tensor) -> tf.Tensor:
         return tf.cast(images, tf.float32) / self.scale
@@ -177,6 +184,11 @@ def check_apart(
             "%s: %d of the %d validation images are training images, too.",
             where, again, len(validation[0]),
         )  # fmt: skip
+
+
+def _on_host(images: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    with tf.init_scope(), tf.device("CPU:0"):
+        return tf.constant(images), tf.constant(labels)
 
 
 def _pipeline(indices: tuple[np.ndarray, ...], batch: Callable[..., tuple]) -> tf.data.Dataset:
