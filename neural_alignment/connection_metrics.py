@@ -13,6 +13,9 @@ from neural_alignment.layers.site import Site
 
 Tensor = Any
 
+# Deviations from the mean, of the weights' own size, that rounding leaves of a constant.
+_FLAT = 1e-5
+
 
 def weight_correlation(forward_kernel: Tensor, backward_kernel: Tensor) -> Tensor:
     """Pearson's correlation of W and B over the pairs that are connected both ways.
@@ -27,9 +30,12 @@ def weight_correlation(forward_kernel: Tensor, backward_kernel: Tensor) -> Tenso
     w, b = metrics.as_float32(forward_kernel), metrics.as_float32(backward_kernel)
     both = ops.cast(_connected(w, b)[1], "float32")
     count = ops.maximum(ops.sum(both), 1.0)
+    least = [_FLAT * ops.sqrt(metrics.squared_norm(x * both)) for x in (w, b)]
     w, b = ((x - ops.sum(x * both) / count) * both for x in (w, b))
-    sizes = ops.sqrt(metrics.squared_norm(w)) * ops.sqrt(metrics.squared_norm(b))
-    return ops.where(sizes > 0.0, ops.sum(w * b) / ops.where(sizes > 0.0, sizes, 1.0), 0.0)
+    sizes = [ops.sqrt(metrics.squared_norm(x)) for x in (w, b)]
+    vary = ops.logical_and(sizes[0] > least[0], sizes[1] > least[1])
+    product = ops.where(vary, sizes[0] * sizes[1], 1.0)
+    return ops.where(vary, ops.sum(w * b) / product, 0.0)
 
 
 def connected_shares(forward_kernel: Tensor, backward_kernel: Tensor) -> tuple[Tensor, Tensor]:

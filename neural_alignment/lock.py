@@ -61,6 +61,25 @@ class FileLock:
         self._file = None
 
 
+def claim(path: pathlib.Path) -> int | None:
+    """Takes a lock on a file whose content is left as it is, and which is made if need be.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A descriptor, which holds the lock until it is closed or this process ends; None where
+        another one holds it.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
+
+
 def in_use(path: pathlib.Path) -> bool:
     """Whether some process holds a lock; nothing is made or changed.
 

@@ -151,6 +151,13 @@ def test_correlation_and_shares(density):
     assert float(one_way) == pytest.approx(((w != 0) ^ (b != 0)).mean(), abs=1e-6)
     assert float(both_ways) == pytest.approx(both.mean(), abs=1e-6)
     assert connection_metrics.weight_correlation(w, 0.0 * w) == 0.0
+    for constant in (0.1, 1.7, -3e4):  # float32 has no exact mean of these
+        flat = np.full((300, 7), constant, np.float32)
+        other = np.random.default_rng(0).standard_normal((300, 7)).astype(np.float32)
+        for pair in ((flat, flat), (flat, other), (other, flat)):
+            assert connection_metrics.weight_correlation(*pair) == 0.0
+    near = 1.0 + 1e-3 * other  # a small spread around a large mean is no constant
+    assert float(connection_metrics.weight_correlation(near, near)) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_connections_of_a_sparse_rule():

@@ -1,7 +1,7 @@
 """Recordings of neurons: images × repeats × bins × sites, from HDF5 or netCDF-4 ([K] appendix B.5).
 
     responses   [image, repeat, bin, site], spikes or rates; NaN: a trial that is missing
-    bin_start   [bin], ms after the image's onset (or time_bin_start)
+    bin_start   [bin], ms after the image's onset (or time_bin_start); s where its units say so
     category    [image], numbers or texts
     blank       [repeat, bin, site], responses to a blank image, optional
     site        [site], names, optional
@@ -34,6 +34,8 @@ _AXES = {
     "bin": ("bin", "bins", "time_bin", "time"),
     "site": ("site", "sites", "neuroid", "unit"),
 }
+_STARTS = ("bin_start", "time_bin_start")
+_SECONDS = ("s", "sec", "secs", "second", "seconds")
 _SHAPES = "responses [image, repeat, bin, site], bin_start [bin], category [image]"
 
 
@@ -116,7 +118,7 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
         )
     places = _places(file["responses"], tuple(_AXES), path)
     images, repeats, bins, sites = (file["responses"].shape[place] for place in places)
-    starts = _column(file, ("bin_start", "time_bin_start"), bins, path)
+    starts = _in_ms(file, _column(file, _STARTS, bins, path))
     within = _within(starts, window, path)
     notes = []
     if bins == 1 and starts[0] != window[0]:
@@ -252,14 +254,34 @@ def _within(starts: np.ndarray, window: tuple[float, float], path: str) -> slice
         raise AssemblyError(
             f"Expected ascending bins of one width in {path}. Received: bin_start {starts.tolist()}"
         )
-    within = (starts >= window[0] - 1e-6) & (starts + width <= window[1] + 1e-6)
-    if within.sum() * width < window[1] - window[0] - 1e-6:
+    within = _covering(starts, width, window)
+    if within is None:
+        seconds = _covering(1000.0 * starts, 1000.0 * width, window) is not None
         raise AssemblyError(
             f"Expected bins that cover {window[0]:g} to {window[1]:g} ms in {path}. Received: "
             f"{len(starts)} of {width:g} ms from {starts[0]:g} to {starts[-1] + width:g} ms"
+            + seconds
+            * '. They cover it in seconds: give bin_start the attribute units = "s"'
         )
+    return within
+
+
+def _covering(starts: np.ndarray, width: float, window: tuple[float, float]) -> slice | None:
+    """Which bins lie within a window; None where they do not cover it."""
+    margin = 1e-3 * width  # of float32, and of seconds that became ms
+    within = (starts >= window[0] - margin) & (starts + width <= window[1] + margin)
+    if within.sum() * width < window[1] - window[0] - margin * max(1, within.sum()):
+        return None
     first = int(np.argmax(within))
     return slice(first, first + int(within.sum()))
+
+
+def _in_ms(file: Mapping[str, Any], starts: np.ndarray) -> np.ndarray:
+    """The bins' starts, which may be in seconds where the file says so."""
+    held = next(file[name] for name in _STARTS if name in file)
+    units = _text(np.ravel(held.attrs.get("units", ""))[0]).strip().lower()
+    known = starts.astype(float) if starts.dtype.kind in "fiu" else starts
+    return 1000.0 * known if units in _SECONDS and known.dtype.kind == "f" else known
 
 
 def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:

@@ -50,12 +50,17 @@ def pair_angle(correlation: float) -> float:
     """The angle of two weight vectors of mean 0 that correlate, `acos r`.
 
     Args:
-        correlation: r.
+        correlation: r; what rounding leaves beyond -1 and 1 is that.
 
     Returns:
         Degrees.
+
+    Raises:
+        ValueError: no correlation.
     """
-    return math.degrees(math.acos(correlation))
+    if not abs(correlation) <= 1.0 + 1e-6:
+        raise ValueError(f"Expected a correlation in [-1, 1]. Received: {correlation!r}")
+    return math.degrees(math.acos(min(1.0, max(-1.0, correlation))))
 
 
 def sample_pairs(

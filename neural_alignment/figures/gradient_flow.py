@@ -76,7 +76,8 @@ def eigenvalues(matrix: np.ndarray) -> tuple[float, float]:
     Returns:
         (lambda_u, lambda_v).
     """
-    return matrix[0, 0] + matrix[0, 1], matrix[0, 0] - matrix[0, 1]
+    own, cross = np.asarray(matrix, float)[0]
+    return float(own + cross), float(own - cross)
 
 
 def blows_up(matrix: np.ndarray) -> bool:
@@ -98,7 +99,7 @@ def field(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     Returns:
         `[..., 2]`.
     """
-    return -points @ matrix.T
+    return -np.asarray(points, float) @ np.transpose(matrix)
 
 
 def trajectory(start: np.ndarray, times: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -112,6 +113,7 @@ def trajectory(start: np.ndarray, times: np.ndarray, matrix: np.ndarray) -> np.n
     Returns:
         `[n, 2]`.
     """
+    start, times = np.asarray(start, float), np.asarray(times, float)
     parts = zip((_TOGETHER, _APART), eigenvalues(matrix), strict=True)
     moved = [
         np.exp(-eigenvalue * times)[:, None] * (direction @ start) * direction

@@ -8,6 +8,7 @@ others, and a layer's the median over sites: raw, and divided by the site's reli
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,16 +66,17 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Returns:
         `[columns]`; NaN where a column is constant or has fewer than three rows.
     """
+    first, second = np.asarray(first, float), np.asarray(second, float)
     both = np.isfinite(first) & np.isfinite(second)
     count = both.sum(axis=0)
+    norm = functools.partial(np.linalg.norm, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = (np.where(both, x, 0.0) for x in (first, second))
-        a, b = (np.where(both, x - x.sum(axis=0) / count, 0.0) for x in (a, b))
-        sizes = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+        known = [np.where(both, x, 0.0) for x in (first, second)]
+        a, b = (np.where(both, x - x.sum(axis=0) / count, 0.0) for x in known)
         # What rounding leaves of a constant is none.
-        floor = 1e-12 * np.where(both, np.abs(first * second), 0.0).sum(axis=0)
-        constant = (sizes <= floor) | (count < _LEAST_TESTED)
-        return np.where(constant, math.nan, (a * b).sum(axis=0) / sizes)
+        flat = [norm(x) <= 1e-12 * norm(y) for x, y in zip((a, b), known, strict=True)]
+        lost = flat[0] | flat[1] | (count < _LEAST_TESTED)
+        return np.where(lost, math.nan, (a / norm(a) * (b / norm(b))).sum(axis=0))
 
 
 def split_half_reliability(
@@ -88,11 +90,13 @@ def split_half_reliability(
     Args:
         responses: `[images, repeats, sites]`; NaN: missing.
         generator: of random numbers.
-        splits: in halves, over which it is averaged.
+        splits: in halves, over which it is averaged, but for those that leave a half without
+            responses to three images.
 
     Returns:
         `[sites]`; NaN with fewer than two repeats, or of a constant site.
     """
+    responses = np.asarray(responses, float)
     repeats = responses.shape[1]
     if repeats < 2:
         return np.full(responses.shape[2], math.nan)
@@ -103,7 +107,7 @@ def split_half_reliability(
         r = correlation(*(mean_of_known(responses[:, half], axis=1) for half in halves))
         with np.errstate(divide="ignore"):
             found.append(2.0 * r / (1.0 + r))
-    return np.mean(found, axis=0)
+    return mean_of_known(np.array(found), axis=0)
 
 
 def divide(
@@ -164,7 +168,7 @@ def predictivity(
         ValueError: features of other images or that are not finite, or a category of one image.
     """
     generator = np.random.default_rng(seed)
-    responses = assembly.responses
+    responses = np.asarray(assembly.responses, float)
     _check(features, len(responses), components, splits)
     measured = mean_of_known(responses, axis=1)
     usable = _usable(measured)

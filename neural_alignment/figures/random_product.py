@@ -41,15 +41,18 @@ def marchenko_pastur_density(eigenvalues: np.ndarray, expansion: float) -> np.nd
         expansion: at least 1.
 
     Returns:
-        p, of e's shape; 0 outside.
+        p, of e's shape; 0 outside, and infinite at the lower edge 0 of an expansion of 1.
 
     Raises:
         ValueError: an expansion below 1.
     """
     lower, upper = marchenko_pastur_edges(expansion)
     e = np.asarray(eigenvalues, float)
-    inside = np.clip((upper - e) * (e - lower), 0.0, None)
-    return np.sqrt(inside) * expansion / (2.0 * math.pi * e)
+    within = (e >= lower) & (e <= upper)
+    inside = np.sqrt(np.where(within, (upper - e) * (e - lower), 0.0))
+    with np.errstate(divide="ignore"):
+        density = inside * expansion / (2.0 * math.pi * np.where(e == 0.0, 1.0, e))
+    return np.where(within & (e == 0.0), math.inf, density)
 
 
 def gram(outputs: int, expansion: float, generator: np.random.Generator) -> np.ndarray:

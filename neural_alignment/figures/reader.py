@@ -177,12 +177,14 @@ def read(
     places: dict[pathlib.Path, pathlib.Path] = {}
     searches: dict[pathlib.Path, pathlib.Path] = {}
     called: dict[pathlib.Path, str | None] = {}
+    notes: list[str] = []
     for given in folders:
-        runs_there, searches_there = _within(pathlib.Path(given))
+        runs_there, searches_there, parts = _within(pathlib.Path(given))
+        notes += parts
         places |= {path.resolve(): path for path in runs_there}
         called |= {path.resolve(): (labels or {}).get(given) for path in runs_there}
         searches |= {path.resolve(): path for path in searches_there}
-    runs, notes = [], []
+    runs = []
     known: dict[tuple[frozenset[tuple[str, str]], str], pathlib.Path] = {}
     for place, path in places.items():
         run = dataclasses.replace(read_run(path), label=called[place])
@@ -224,47 +226,57 @@ def _lost_labels(runs: Sequence[Run]) -> Iterator[str]:
             )
 
 
-def _within(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+def _within(
+    folder: pathlib.Path,
+) -> tuple[list[pathlib.Path], list[pathlib.Path], list[str]]:
+    """The runs and the searches in a folder, and what is said of parts of runs."""
     if not folder.is_dir():
         what = "a file" if folder.exists() else "there is no such folder"
         raise RunReadError(f"Expected a run directory. Received: {folder}, {what}")
     if is_run(folder):
-        return [folder], []
+        return [folder], [], []
     if is_search(folder):
-        return [], [folder]
+        return [], [folder], []
     searches = sorted(path.parent for path in files(folder, "search.json"))
-    runs = [
-        path.parent
-        for path in sorted(files(folder, "flags.cfg"))
-        if is_run(path.parent) and not any(s in path.parents for s in searches)
-    ]
+    runs, parts = [], []
+    for place in sorted({path.parent for path in files(folder, "flags.cfg", "metrics.csv")}):
+        if any(search in (place, *place.parents) for search in searches):
+            continue
+        lost = [name for name in ("flags.cfg", "metrics.csv") if not (place / name).is_file()]
+        if is_run(place) and "flags.cfg" not in lost:
+            runs.append(place)
+        elif lost:
+            parts.append(f"{place} is left out: it has no {lost[0]}, which a run has")
     if not runs and not searches:
         raise RunReadError(
             "Expected a run directory (flags.cfg, metrics.csv), a search directory, or a folder "
-            f"that holds some. Received: {folder}, which holds none"
+            f"that holds some. Received: {folder}, which holds none{_listed(parts)}"
         )
-    return runs, searches
+    return runs, searches, parts
 
 
-def files(folder: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-    """The files of a name in a folder and in those below it, links to folders included.
+def _listed(parts: Sequence[str]) -> str:
+    return f" ({'; '.join(parts[:3])}{'; ...' if len(parts) > 3 else ''})" if parts else ""
+
+
+def files(folder: pathlib.Path, *names: str) -> Iterator[pathlib.Path]:
+    """The files of some names in a folder and in those below it, links to folders included.
 
     Args:
         folder: where to look.
-        name: of the files.
+        *names: of the files.
 
     Yields:
         Their paths.
     """
     seen = set()
-    for place, below, names in os.walk(folder, followlinks=True):
+    for place, below, there in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:  # a link back
             below.clear()
             continue
         seen.add(real)
-        if name in names:
-            yield pathlib.Path(place, name)
+        yield from (pathlib.Path(place, name) for name in names if name in there)
 
 
 def has_checkpoints(folder: str) -> bool:

@@ -13,6 +13,7 @@ from neural_alignment import config, extras
 from neural_alignment.config.flags import Rule, every_setting
 from neural_alignment.figures import style
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
+from neural_alignment.figures.predictivity import correlation
 from neural_alignment.figures.reader import Run, grouped
 from neural_alignment.runs.steps import whole_steps
 
@@ -85,11 +86,12 @@ def _has_kernels(run: Run) -> bool:
 
 
 def _numbers(w: np.ndarray, b: np.ndarray) -> str:
-    """Angle and correlation in two lines."""
+    """Angle and correlation."""
+    w, b = w.astype(float), b.astype(float)
     norms = math.sqrt(float(w @ w) * float(b @ b))
     angle = math.degrees(math.acos(min(1.0, max(-1.0, float(w @ b) / norms)))) if norms else 90.0
-    constant = w.std() == 0.0 or b.std() == 0.0
-    r = "–" if constant else f"{round(float(np.corrcoef(w, b)[0, 1]), 2) + 0.0:.2f}"
+    found = float(correlation(w[:, None], b[:, None])[0])
+    r = "–" if math.isnan(found) else f"{round(found, 2) + 0.0:.2f}"
     return f"{angle:.0f}°, r = {r}"
 
 

@@ -21,6 +21,8 @@ RULES = ("backprop", "feedback", "symmetric")
 def _check(rule: str, state: np.ndarray) -> None:
     if rule not in RULES:
         raise ValueError(f"Expected a rule of {', '.join(RULES)}. Received: {rule!r}")
+    if not state.ndim:
+        raise ValueError(f"Expected a state of several numbers. Received: {state}")
     size = 2 if rule == "backprop" else 3
     if state.shape[-1] != size:
         names = "(w1, w2)" if size == 2 else "(w1, w2, b)"
@@ -68,10 +70,12 @@ def jacobian(rule: str, state: np.ndarray, alpha: float = 1.0, beta: float = 1.0
         `[2, 2]` or `[3, 3]`.
 
     Raises:
-        ValueError: another rule, or a state of another size.
+        ValueError: another rule, a state of another size, or several states.
     """
     state = np.asarray(state, float)
     _check(rule, state)
+    if state.ndim != 1:
+        raise ValueError(f"Expected one state. Received: shape {state.shape}")
     w1, w2 = state[:2]
     b = w2 if rule == "backprop" else state[2]
     residual = alpha - w2 * w1 * beta
@@ -109,12 +113,17 @@ def eigenvalues_at_solution(
         The eigenvalues, in this order.
 
     Raises:
-        ValueError: another rule, or b missing or given where it is w2.
+        ValueError: another rule, b missing or given where it is w2, or no solution.
     """
     if rule not in RULES:
         raise ValueError(f"Expected a rule of {', '.join(RULES)}. Received: {rule!r}")
     if (b is None) == (rule == "feedback"):
         raise ValueError(f"Expected b with feedback alone. Received: {rule!r}, b={b!r}")
+    if not w1 or not beta:
+        raise ValueError(
+            f"Expected w1 and beta other than 0, of a solution w2 w1 = alpha / beta. Received: "
+            f"w1={w1!r}, beta={beta!r}"
+        )
     w2 = alpha / (beta * w1)
     if b is not None:
         return -(w1 * w1 + b * w2) * beta, 0.0, 0.0
@@ -133,7 +142,7 @@ def is_sink(w1: np.ndarray, w2: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns:
         Booleans.
     """
-    return np.square(w1) + b * w2 > 0.0
+    return np.square(w1) + np.multiply(b, w2) > 0.0
 
 
 def conserved(rule: str, state: np.ndarray) -> np.ndarray:
@@ -170,7 +179,12 @@ def integrate(
 
     Returns:
         `[steps + 1, ..., n]`, the start first.
+
+    Raises:
+        ValueError: fewer than one step.
     """
+    if steps < 1:
+        raise ValueError(f"Expected steps >= 1. Received: {steps!r}")
     state, h = np.asarray(start, float), time / steps
     path = [state]
     for _ in range(steps):

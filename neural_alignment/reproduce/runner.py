@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 from neural_alignment.exits import DONE, INTERRUPTED, USAGE, Interrupted, RefusedError
-from neural_alignment.lock import in_use
+from neural_alignment.lock import claim, in_use
 from neural_alignment.messages import duration, last_words
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.search import processes
@@ -40,6 +41,7 @@ class Runner:
         self._free = list(devices)
         self._say = say
         self._running: list[tuple[Job, Process, Device, float]] = []
+        self._claims: dict[pathlib.Path, int] = {}  # of logs, so that no two runs share one
         self._signal: int | None = None
         self._slots = len(self._free)
         self._planned, self._ended, self._took = 0, 0, list[float]()
@@ -71,17 +73,21 @@ class Runner:
                 processes.stop([process for _, process, _, _ in self._running])
                 self._running.clear()
                 self._launcher.close()
+                for log in list(self._claims):
+                    os.close(self._claims.pop(log))
         if self._signal is not None:
             raise Interrupted(self._signal)
         return failed
 
     def _start(self, job: Job) -> list[Missed]:
-        if in_use(job.workdir / "lock"):  # of the same command beside this one, say
+        log = log_of(job)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        claimed = None if in_use(job.workdir / "lock") else claim(log)
+        if claimed is None:  # of the same command beside this one, say
             self._ended += 1
             self._say(f"{job.name}: under way in another process, left to it{self._progress()}")
             return [(job, "is under way in another process")]
-        log = log_of(job)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        self._claims[log] = claimed
         device = self._free.pop(0)
         argv = ["-m", TRAINER, *job.command_line()]
         process = self._launcher.start(argv, device.environment, log)
@@ -92,6 +98,7 @@ class Runner:
     def _end(self, job: Job, process: Process, device: Device, began: float) -> list[Missed]:
         self._running.remove((job, process, device, began))
         self._free.append(device)
+        os.close(self._claims.pop(log_of(job)))
         self._ended += 1
         self._took.append(time.monotonic() - began)
         if process.poll() == USAGE:

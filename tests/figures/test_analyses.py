@@ -88,11 +88,52 @@ def test_weights_meet_at_their_mean(rule):
         (lambda: random_product.path_angle(math.nan), "expansion >= 1. Received: nan"),
         (lambda: connectivity.pair_correlation(0.5, 0.4, 0.3), "one_way \\+ both_ways = 1"),
         (lambda: connectivity.pair_correlation(0.5, 0.5, 1.3), "Received: 1.3"),
+        (lambda: connectivity.pair_angle(1.1), "correlation in .-1, 1.. Received: 1.1"),
+        (lambda: connectivity.pair_angle(math.nan), "correlation in .-1, 1.. Received: nan"),
+        (lambda: two_layer.eigenvalues_at_solution("backprop", 0.0), "w1 and beta other than 0"),
+        (lambda: two_layer.eigenvalues_at_solution("backprop", 1.0, beta=0.0), "other than 0"),
+        (lambda: two_layer.jacobian("feedback", np.zeros((2, 3))), "one state.*shape .2, 3."),
+        (lambda: two_layer.flow("backprop", 1.0), "a state of several numbers. Received: 1.0"),
+        (lambda: two_layer.integrate(np.negative, [1.0], 1.0, steps=0), "steps >= 1. Received: 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message):
     with pytest.raises(ValueError, match=f"Expected.*{message}"):
         make()
+
+
+def test_lists_whole_numbers_and_small_floats_are_taken():
+    matrix = flow_matrix("mirror", 2)
+    for given in (matrix.tolist(), matrix.astype(np.float16), matrix.astype(int)):
+        assert eigenvalues(given) == eigenvalues(matrix)
+        np.testing.assert_array_equal(
+            gradient_flow.field([[1, 2]], given),
+            gradient_flow.field(np.array([[1.0, 2.0]]), matrix),
+        )
+        np.testing.assert_array_equal(
+            gradient_flow.trajectory([1, 2], [0, 1], given),
+            gradient_flow.trajectory(np.array([1.0, 2.0]), np.arange(2.0), matrix),
+        )
+    assert two_layer.is_sink([1, 1], [1, -3], [1, 1]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("expansion", [1.0, 1.5, 10.0])
+def test_the_density_has_the_spectrum_s_mass_and_mean(expansion):
+    lower, upper = random_product.marchenko_pastur_edges(expansion)
+    angle = (np.arange(20000) + 0.5) * np.pi / 20000  # dense at both edges
+    e = lower + (upper - lower) * (1.0 - np.cos(angle)) / 2.0
+    width = (upper - lower) * np.sin(angle) / 2.0 * np.pi / 20000
+    mass = random_product.marchenko_pastur_density(e, expansion) * width
+    assert mass.sum() == pytest.approx(1.0, abs=1e-6)
+    assert (mass * e).sum() == pytest.approx(1.0, abs=1e-6)  # tr G / N
+    assert (mass * e * e).sum() == pytest.approx(1.0 + 1.0 / expansion, abs=1e-6)
+    outside = random_product.marchenko_pastur_density([-1.0, 0.0, 9.0], expansion)
+    assert outside.tolist() == [0.0, math.inf if expansion == 1.0 else 0.0, 0.0]
+
+
+def test_angles_of_rounded_correlations():
+    assert connectivity.pair_angle(1.0 + 1e-12) == 0.0
+    assert connectivity.pair_angle(-1.0 - 1e-12) == 180.0
 
 
 def states(rule, w1, w2, b=0.8):

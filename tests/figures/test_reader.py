@@ -88,6 +88,31 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "new is left out: it has no whole epoch" in empty
 
 
+# A run of which a file is lost, in a folder with whole ones: what is said of it.
+PARTS = {
+    "no flags": (("flags.cfg",), "is left out: it has no flags.cfg"),
+    "no flags and no checkpoints": (("flags.cfg", "checkpoints"), "has no flags.cfg"),
+    "no metrics": (("metrics.csv",), "has no whole epoch in metrics.csv"),
+    "no metrics and no checkpoints": (("metrics.csv", "checkpoints"), "it has no metrics.csv"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_run_that_lost_a_file_is_named(case, tmp_path):
+    lost, said = PARTS[case]
+    make_run(tmp_path / "whole")
+    part = make_run(tmp_path / "below/part", seed=1)
+    for name in lost:
+        path = part / name
+        path.rmdir() if path.is_dir() else path.unlink()
+    found = read([tmp_path])
+    assert [run.folder.name for run in found.runs] == ["whole"]
+    assert len(found.notes) == 1 and said in found.notes[0] and str(part) in found.notes[0]
+    if "whole epoch" not in said:
+        with pytest.raises(RunReadError, match=f"which holds none .{part} is left out"):
+            read([tmp_path / "below"])
+
+
 def spoil(folder, name, text, encoding="utf-8"):
     (make_run(folder) / name).write_text(text, encoding=encoding)
     return folder

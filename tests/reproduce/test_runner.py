@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from neural_alignment.exits import Interrupted
+from neural_alignment.lock import claim
 from neural_alignment.reproduce.jobs import Job
 from neural_alignment.reproduce.runner import Runner, log_of
 from neural_alignment.search.devices import Device
@@ -49,3 +50,19 @@ def test_a_signal_ends_the_jobs_under_way_and_starts_no_other(tmp_path):
     assert said == ["BP seed-0: begun", "BP seed-1: begun"]
     assert log_of(jobs[0]).is_file()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_another_command_has_just_begun_is_left_to_it(tmp_path):
+    launcher, said = Sleeping(), []
+    begun = job(tmp_path, 0)  # and its process has no lock yet
+    log = log_of(begun)
+    log.parent.mkdir(parents=True)
+    log.write_text("of the other command")
+    held = claim(log)
+    missed = Runner(launcher, [Device()], said.append).run([begun])
+    assert missed == [(begun, "is under way in another process")]
+    assert not launcher.pids and log.read_text() == "of the other command"
+    os.close(held)
+    again = claim(log)  # what the runner took it has given back
+    assert again is not None
+    os.close(again)

@@ -1,0 +1,66 @@
+"""Recordings of neurons whose bins or names are other than usual."""
+
+import numpy as np
+import pytest
+
+h5py = pytest.importorskip("h5py")
+
+from neural_alignment.figures.assembly import AssemblyError, read_assembly  # noqa: E402
+from tests.figures.test_predictivity import SITES, STARTS, recorded, write  # noqa: E402
+
+# An assembly of one bin, or of odd names: what is noted, or "Expected ..." where it is refused.
+ODD = {
+    "one bin of the window": ({"bin_start": [70.0]}, None),
+    "one bin from elsewhere": ({"bin_start": [0.0]}, "one bin, from 0 ms: it is taken for"),
+    "one bin after the window": ({"bin_start": [500.0]}, "Expected bins that cover 70 to 170 ms"),
+    "one bin of no time": ({"bin_start": [np.nan]}, "Expected bins that cover 70 to 170 ms"),
+    "names of other sites": ({"bin_start": [70.0], "site": np.array([b"a", b"b"])},
+                             "no 24 names as site, but |S1 of shape (2,)"),
+    "names that are numbers": ({"bin_start": [70.0], "site": np.zeros(SITES)}, "but float64 of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_bins_and_names_that_are_odd_are_said(case, tmp_path):
+    parts, said = ODD[case]
+    made = recorded()
+    responses = made.responses[:, :, None]
+    path = write(tmp_path / "a.h5", made, **({"responses": responses, "blank": None} | parts))
+    if said and said.startswith("Expected"):
+        with pytest.raises(AssemblyError, match=said):
+            read_assembly(path)
+        return
+    notes = [note for note in read_assembly(path).notes if "no blank" not in note]
+    assert [said in note for note in notes] == [True] * (said is not None)
+
+
+# Bins as files have them: their starts, the unit that is said; or what is said of them.
+BINS = {
+    "seconds": (STARTS / 1000.0, "s", None),
+    "seconds of float32": ((STARTS / 1000.0).astype(np.float32), "seconds", None),
+    "seconds as bytes": (STARTS / 1000.0, np.bytes_(b"s"), None),
+    "seconds as an array": (STARTS / 1000.0, np.array(["sec"], "S"), None),
+    "ms that were float32 seconds": ((STARTS / 1000.0).astype(np.float32) * 1000.0, None, None),
+    "whole ms": (STARTS.astype(np.int16), "ms", None),
+    "ms with an error of rounding": (STARTS + 2e-5 * np.sin(STARTS), "milliseconds", None),
+    "seconds unsaid": (STARTS / 1000.0, None, 'They cover it in seconds: .* units = "s"'),
+    "late": (STARTS + 200.0, None, "from 180 to 450 ms$"),
+    "half a bin off": (STARTS + 5.0, None, "Expected bins that cover 70 to 170 ms"),
+}
+
+
+@pytest.mark.parametrize("case", BINS)
+def test_bins_in_seconds_and_rounded(case, tmp_path):
+    starts, unit, said = BINS[case]
+    made = recorded()
+    path = write(tmp_path / "a.h5", made)
+    with h5py.File(path, "r+") as file:
+        del file["bin_start"]
+        file["bin_start"] = starts
+        if unit is not None:
+            file["bin_start"].attrs["units"] = unit
+    if said is None:
+        assert read_assembly(path).responses == pytest.approx(made.responses)
+        return
+    with pytest.raises(AssemblyError, match=said):
+        read_assembly(path)
