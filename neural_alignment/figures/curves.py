@@ -51,11 +51,36 @@ def draw(material: Material) -> Drawn:
         means = [row["mean"] for row in table if row["measure"] == measure]
         if measure != "val_top1" and means and 0.0 < _WIDE * min(means) < max(means):
             panel.set_yscale("log")
+        if measure == "val_top1":
+            material.notes += _without_delay(panel, groups, table)
     if not table:
         raise NotDrawn("Expected numbers in metrics.csv. Received: none that is finite")
     style.legend_above(figure)
     material.notes += _uneven(groups)
     return Drawn(figure, table)
+
+
+def _without_delay(panel: Axes, groups: Sequence[Group], table: Sequence[Row]) -> list[str]:
+    """Leaves accuracies by chance, of epochs in which R alone trains, below the axis."""
+    delays = {
+        group.label: max(run.number("delay_epochs", 0.0) for run in group.runs) for group in groups
+    }
+    trained = [row["mean"] for row in table if row["epoch"] > delays[row["group"]]]
+    if not trained:
+        return []
+    least = min(trained)
+    below = {
+        row["group"]: f"{delays[row['group']]:g}"
+        for row in table
+        if row["epoch"] <= delays[row["group"]] and row["mean"] < least
+    }
+    if below:
+        panel.set_ylim(bottom=least - 0.05 * max(max(trained) - least, 1.0))
+    return [
+        f"{label}: accuracies of the first {delay} epochs, whose delay_epochs train R alone, lie "
+        "below the axis"
+        for label, delay in below.items()
+    ]
 
 
 def _with_seeds(group: Group) -> str:

@@ -362,3 +362,20 @@ def test_long_names_are_whole(tmp_path):
     shown = [text.get_text().replace("\n", " ") for text in depth.legends[0].get_texts()]
     assert titles == shown == long
     assert max(len(line) for panel in figure.axes for line in panel.get_title().split("\n")) <= 36
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_accuracies_by_chance_of_a_delay_do_not_flatten_the_rest(delay, tmp_path):
+    run = make_run(tmp_path / "wm", rule="mirror", delay_epochs=delay, top1=0.98, **CLEAN)
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    top1 = rows[0].index("val_top1")
+    for row, value in zip(rows[1:], (0.1, 0.95, 0.97), strict=False):
+        row[top1] = str(value)
+    (run / "metrics.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    material = Material(read([run]).runs)
+    with style.context():
+        drawn = KINDS["curves"].draw(material)
+    lowest = drawn.figure.axes[0].get_ylim()[0]
+    told = [note for note in material.notes if "lie below the axis" in note]
+    assert (lowest > 80.0, len(told)) == ((True, 1) if delay else (False, 0))
+    assert min(row["mean"] for row in drawn.table if row["measure"] == "val_top1") == 10.0
