@@ -77,7 +77,7 @@ def _without_delay(panel: Axes, groups: Sequence[Group], table: Sequence[Row]) -
     if below:
         panel.set_ylim(bottom=least - 0.05 * max(max(trained) - least, 1.0))
     return [
-        f"{label}: accuracies of the first {delay} epochs, whose delay_epochs train R alone, lie "
+        f"{label}: accuracies up to epoch {delay}, as delay_epochs trains R alone till then, lie "
         "below the axis"
         for label, delay in below.items()
     ]
