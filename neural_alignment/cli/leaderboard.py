@@ -74,7 +74,7 @@ def _main(argv: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         files = {"leaderboard.csv": leaderboard.to_csv, "leaderboard.md": leaderboard.to_markdown}
         for name, made in files.items():
-            atomic.write_text(folder / name, made(rows))
+            atomic.write_text(folder / name, made(rows), shared=True)
             sys.stdout.write(f"{folder / name}\n")
     for note in notes:
         environment.say(f"note: {note}\n")

@@ -250,8 +250,8 @@ def _compare(
         for line in lines:
             shown.add_row(*line)
         console.print(shown)
-    atomic.write_text(folder / "table.csv", results.to_csv(rows))
-    atomic.write_text(folder / "table.md", results.to_markdown(rows))
+    atomic.write_text(folder / "table.csv", results.to_csv(rows), shared=True)
+    atomic.write_text(folder / "table.md", results.to_markdown(rows), shared=True)
     for name in ("table.csv", "table.md"):
         console.print(str(folder / name), highlight=False, soft_wrap=True, markup=False)
 

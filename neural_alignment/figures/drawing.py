@@ -142,13 +142,13 @@ def write(drawn: Drawn, path: pathlib.Path, formats: Sequence[str]) -> list[path
     writer.writeheader()
     writer.writerows(drawn.table)
     files.append(path.with_name(f"{path.name}.csv"))
-    atomic.write_text(files[-1], text.getvalue())
+    atomic.write_text(files[-1], text.getvalue(), shared=True)
     return files
 
 
 def _save(figure: Figure, file: pathlib.Path, **options: Any) -> None:
     """Writes a figure so that its file is there whole, or is what it was before."""
-    part = file.with_name(f"{file.name}.part")
+    part = atomic.part_of(file)
     try:
         figure.savefig(part, **options)
         part.replace(file)

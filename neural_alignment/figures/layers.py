@@ -116,7 +116,7 @@ def draw_by_depth(material: Material) -> Drawn:
 def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:
     rows: list[Row] = []
     for layer in group.layers:
-        values = [run.layers[layer][-1].get(measure, math.nan) for run in group.runs]
+        values = [run.at_end(layer).get(measure, math.nan) for run in group.runs]
         one = summarise(values)
         rows.append({"measure": measure, "group": group.label, "layer": layer, **one.row()})
     if any(row["runs"] for row in rows):

@@ -110,6 +110,11 @@ class Run:
         rows = itertools.chain.from_iterable(self.layers.values())
         return any(math.isfinite(row.get(name, math.nan)) for row in rows)
 
+    def at_end(self, layer: str) -> Mapping[str, float]:
+        """A layer's row of the last epoch; without numbers where layers.csv does not have it."""
+        end = self.metrics[-1]["global_step"]
+        return next((row for row in self.layers[layer] if row["global_step"] == end), {})
+
     def checkpoints(self) -> dict[float, int]:
         """The epochs that it has whole checkpoints of, ascending, and their steps.
 
@@ -197,21 +202,32 @@ def read(
             notes.append(f"{path} is left out: it has the settings and the seed of {other}")
             continue
         runs.append(run)
-        done, meant = run.metrics[-1]["epoch"], run.epochs_meant
-        if done + 1.0 <= meant:
-            notes.append(f"{path} is drawn as it is, after {done:g} of {meant:g} epochs")
-        lost = [
-            row["epoch"]
-            for row in run.metrics
-            if row["epoch"] > 0.0 and not math.isfinite(row["loss"] + row["val_top1"])
-        ]
-        if lost:
-            notes.append(
-                f"{path} has numbers that are not finite from epoch {lost[0]:g} on: they are in no "
-                "line and no mean"
-            )
+        notes += _incomplete(run)
     notes += _lost_labels(runs)
     return Found(tuple(runs), tuple(searches.values()), tuple(notes))
+
+
+def _incomplete(run: Run) -> Iterator[str]:
+    """Says how a run that is drawn is not whole."""
+    done, meant = run.metrics[-1]["epoch"], run.epochs_meant
+    if done + 1.0 <= meant:
+        yield f"{run.folder} is drawn as it is, after {done:g} of {meant:g} epochs"
+    behind = [layer for layer in run.layers if not run.at_end(layer)]
+    if behind:
+        yield (
+            f"{run.folder} has no row of {', '.join(behind)} after {done:g} epochs in layers.csv: "
+            "what is shown of the end of training is without"
+        )
+    lost = [
+        row["epoch"]
+        for row in run.metrics
+        if row["epoch"] > 0.0 and not math.isfinite(row["loss"] + row["val_top1"])
+    ]
+    if lost:
+        yield (
+            f"{run.folder} has numbers that are not finite from epoch {lost[0]:g} on: they are in "
+            "no line and no mean"
+        )
 
 
 def _lost_labels(runs: Sequence[Run]) -> Iterator[str]:

@@ -136,7 +136,8 @@ def _preset(folder: pathlib.Path) -> str:
 
 
 def _angle(group: Group, measure: str) -> float:
-    last = [rows[-1].get(measure, math.nan) for run in group.runs for rows in run.layers.values()]
+    ends = [run.at_end(layer) for run in group.runs for layer in run.layers]
+    last = [row.get(measure, math.nan) for row in ends]
     numbers = [value for value in last if math.isfinite(value)]
     return statistics.fmean(numbers) if numbers else math.nan
 

@@ -140,7 +140,7 @@ def _published(
 def _measured(
     workdir: pathlib.Path, quantity: Published, epoch: float | None
 ) -> tuple[float, ...] | None:
-    """A column at an epoch: one number, or one for each layer; None where there is no such row."""
+    """A column at an epoch: one number, or one for each layer; None where a row is missing."""
     measure = quantity.measure
     name, column = ("metrics.csv", None) if measure in METRICS else ("layers.csv", "layer")
     needed = ("epoch", "global_step", *([column] if column else []))
@@ -150,14 +150,19 @@ def _measured(
     delay = recorded(workdir, "delay_epochs")
     if epoch is not None and delay not in (None, NONE):
         epoch += float(delay)
-    step = lines[-1]["global_step"] if epoch is None else steps_after(epoch, lines[-1])
+    last = lines[-1]
+    if column and epoch is None:
+        ends, _ = tables_of_runs.read(workdir / "metrics.csv", ("epoch", "global_step"))
+        last = ends[-1] if ends else last
+    step = last["global_step"] if epoch is None else steps_after(epoch, last)
     factor = 100.0 if measure in _FRACTIONS else 1.0
     at = [row for row in lines if row["global_step"] == step]
     if quantity.layer is not None:
         at = [row for row in at if row["layer"] == quantity.layer]
     found = [factor * row[measure] for row in at]
+    each = {row[column] for row in lines} if column and quantity.layer is None else {measure}
     # Rules without a B of W's shape have rows of NaN.
-    return tuple(found) if found and all(map(math.isfinite, found)) else None
+    return tuple(found) if len(found) == len(each) and all(map(math.isfinite, found)) else None
 
 
 def _seconds(workdir: pathlib.Path) -> float | None:

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from neural_alignment.figures import layers
+from neural_alignment.figures.material import Material
 from neural_alignment.figures.reader import (
     RunReadError,
     grouped,
@@ -14,7 +16,9 @@ from neural_alignment.figures.reader import (
     read_run,
 )
 from neural_alignment.figures.summary import summarise
-from tests.figures.made_runs import LAYERS, make_run
+from neural_alignment.reproduce import leaderboard, results
+from neural_alignment.reproduce.recipe import Published
+from tests.figures.made_runs import LAYERS, make_run, read_table, write_table
 
 
 def test_a_run_is_read(tmp_path):
@@ -86,6 +90,40 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "under_way is drawn as it is, after 3 of 4.5 epochs" in unfinished
     assert "b is left out: it has the settings and the seed of" in twice
     assert "new is left out: it has no whole epoch" in empty
+
+
+# Rows of layers.csv that one of two seeds lost, a layer, and its mean angle after the last epoch
+# over so many runs.
+@pytest.mark.parametrize(
+    ("lost", "layer", "mean", "runs"),
+    [
+        (lambda epoch, layer: False, "dense0", 70.0, 2),
+        (lambda epoch, layer: epoch == "3", "dense0", 70.0, 1),
+        (lambda epoch, layer: epoch == "3" and layer == "dense0", "dense0", 70.0, 1),
+        (lambda epoch, layer: epoch == "3" and layer == "dense0", "dense1", 50.0, 2),
+        (lambda epoch, layer: epoch == "2", "dense0", 70.0, 2),
+    ],
+)
+def test_the_end_of_training_is_the_last_epoch_s(lost, layer, mean, runs, tmp_path):
+    whole, part = make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1)
+    rows = read_table(part / "layers.csv")
+    kept = [row for row in rows if not lost(row["epoch"], row["layer"])]
+    write_table(part / "layers.csv", list(rows[0]), [list(row.values()) for row in kept])
+    found = read([tmp_path])
+    assert [f"{part} has no row of" in note for note in found.notes] == [True] * (
+        any(lost("3", name) for name in LAYERS)
+    )
+    drawn = layers.draw_by_depth(Material(found.runs))
+    (row,) = [row for row in drawn.table if row["layer"] == layer]
+    assert (row["mean"], row["runs"]) == (pytest.approx(mean), runs)
+    (board,), _ = leaderboard.rows([part])
+    ends = [90.0 - 20.0 * (i + 1) for i, name in enumerate(LAYERS) if not lost("3", name)]
+    angle = sum(ends) / len(ends) if ends else math.nan
+    assert board.weight_angle == pytest.approx(angle, nan_ok=True)
+    quantity = Published(title="", measure="weight_angle", epoch=None, values={})
+    measured = results._measured(part, quantity, None)
+    assert (measured is None) == (len(ends) < len(LAYERS))
+    assert results._measured(whole, quantity, None) == pytest.approx((70.0, 50.0, 30.0))
 
 
 # A run of which a file is lost, in a folder with whole ones: what is said of it.

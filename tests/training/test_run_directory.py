@@ -225,3 +225,19 @@ def test_no_space_left(tmp_path, monkeypatch):
     with pytest.raises(RunDirectoryError, match="metrics.csv: No space left.*Make space"):
         table.append(rows(8))
     assert path.read_text() == before
+
+
+def test_two_processes_that_write_one_file_at_a_time(tmp_path, monkeypatch):
+    path, sync = tmp_path / "table.csv", os.fsync
+
+    def meanwhile(file):
+        monkeypatch.setattr(atomic.os, "fsync", sync)
+        monkeypatch.setattr(atomic.os, "getpid", lambda: 7)
+        atomic.write_text(path, "of the other process", shared=True)
+        assert path.read_text() == "of the other process"
+        sync(file)
+
+    monkeypatch.setattr(atomic.os, "fsync", meanwhile)
+    atomic.write_text(path, "of this one", shared=True)
+    assert path.read_text() == "of this one"
+    assert os.listdir(tmp_path) == ["table.csv"]
