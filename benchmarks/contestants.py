@@ -33,31 +33,25 @@ class Contestant:
     mebibytes: float | None = None
     multiplications: float = 0.0
 
-    def warm_up(self) -> None:
-        """Runs it twice."""
-        self.run()
-        self.run()
 
-
-def device() -> str:
-    """What is measured, in a line."""
+def device() -> tuple[str, bool]:
+    """What is measured, in a line, and whether it is something else than a CPU."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
         first = jax.devices()[0]
         names, version = f"{jax.device_count()} x {first.device_kind}", jax.__version__
+        is_cpu = first.platform == "cpu"
     else:
         import tensorflow as tf
 
         found = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
         details = tf.config.experimental.get_device_details(found[0])
         names = f"{len(found)} x {details.get('device_name', found[0].device_type)}"
-        version = tf.__version__
-    return (
-        f"{names}; {backend} {version}, Keras {keras.__version__}, "
-        f"Python {platform.python_version()}"
-    )
+        version, is_cpu = tf.__version__, found[0].device_type == "CPU"
+    versions = f"{backend} {version}, Keras {keras.__version__}, Python {platform.python_version()}"
+    return f"{names}; {versions}", not is_cpu
 
 
 def building() -> contextlib.AbstractContextManager[Any]:

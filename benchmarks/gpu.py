@@ -9,18 +9,20 @@ A step is forward, backward, weight decay, R and a Nesterov momentum update; the
 same network of Keras's own layers. The steps of a network are compiled in threads, stock's first,
 then they take turns; a ratio is taken within a round. The table is written after every round, so
 that a run that is cut short leaves what it has measured; what did not fit, or had no time, has a
-row with the reason. On JAX it needs keras, jax, numpy, h5py and absl, and no TensorFlow.
+row with the reason. A table that is there already is not written over. On JAX it needs keras, jax,
+numpy, h5py and absl, and no TensorFlow.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import csv
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -30,11 +32,15 @@ from absl import app, flags
 
 if TYPE_CHECKING:
     from benchmarks import contestants, networks
+    from benchmarks.gpu_table import Table
 
 FLAGS = flags.FLAGS
 
 STOCK = "stock"
 _LEAST = 5  # rounds
+_NO_MEMORY = re.compile(
+    r"RESOURCE_EXHAUSTED|ResourceExhausted|\bOOM\b|[Oo]ut of memory|OUT_OF_MEMORY|MemoryError"
+)
 # Rules by their names in step_time.py, what says most first: a run may be cut short.
 RULES = (
     "feedback",
@@ -102,63 +108,6 @@ NETWORKS = {
     "resnet18": Work("resnet18", (224, 224, 3), 1000, 128, "mixed_bfloat16", 1, 0.25),
 }
 
-COLUMNS = (
-    "network",
-    "batch",
-    "dtype",
-    "mode",
-    "step",
-    "ms",
-    "ratio",
-    "lower",
-    "upper",
-    "floor",
-    "tflops",
-    "mib",
-    "compile_s",
-    "rounds",
-    "note",
-)
-
-
-class Table:
-    """The rows so far, written whole to a CSV file whenever one changes.
-
-    Args:
-        path: of the file.
-        device: that is measured, and the versions, for its first line.
-    """
-
-    def __init__(self, path: pathlib.Path, device: str) -> None:
-        self.path = path
-        self.device = device
-        self.rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-
-    def set(self, network: str, mode: str, step: str, **values: Any) -> None:
-        """Sets columns of a row."""
-        row = self.rows.setdefault((network, mode, step), {"network": network, "mode": mode})
-        row.update(step=step, **values)
-
-    def write(self) -> None:
-        """Writes all rows."""
-        text = self.path.with_suffix(".part")
-        with open(text, "w", newline="") as file:
-            file.write(f"# {self.device}\n")
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows.values())
-        os.replace(text, self.path)
-
-    def markdown(self) -> str:
-        """The rows as a Markdown table."""
-        shown = ("network", "mode", "step", "ms", "ratio", "floor", "tflops", "mib", "note")
-        lines = [self.device, "", f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
-        lines += [
-            f"| {' | '.join(str(row.get(key, '')) for key in shown)} |"
-            for row in self.rows.values()
-        ]
-        return "\n".join(lines)
-
 
 class Clock:
     """What is left of the minutes.
@@ -194,7 +143,10 @@ def measure(name: str, work: Work, mode: str, seconds: float, table: Table) -> N
     backend = contestants.of_backend(mode)
     ready: dict[str, contestants.Contestant] = {}
     pending: dict[concurrent.futures.Future, str] = {}
-    with concurrent.futures.ThreadPoolExecutor(FLAGS.threads) as pool:
+    with contextlib.ExitStack() as stack:
+        pool = concurrent.futures.ThreadPoolExecutor(FLAGS.threads)
+        # Who interrupts the run does not want what has not begun.
+        stack.callback(pool.shutdown, cancel_futures=True)
         for step in (STOCK, *FLAGS.rules):
             table.set(name, mode, step, batch=work.batch, dtype=work.policy)
             # The last third is for measuring, and the first step is what all are compared with.
@@ -258,34 +210,54 @@ def _race(
     """Rounds in which every step has a turn, until the time is over."""
     from benchmarks import timing
 
-    warm = {}
-    for step in sorted(ready, key=lambda one: one != STOCK):
+    def run(step: str, calls: int = 1) -> float | None:
+        """Seconds a call; where it fails, a note, and its memory is the others'."""
         try:
-            warm[step] = ready[step]
-            warm[step].warm_up()
+            return timing.interleave({step: ready[step].run}, 1, calls)[step][0]
         except Exception as error:  # out of memory, say
-            del warm[step]
+            del ready[step]
             table.set(name, mode, step, note=_line("not run", error))
-    if STOCK not in warm:
-        for step in warm:
-            table.set(name, mode, step, note="not compared: stock layers did not run")
-        table.write()
-        return
-    seconds: dict[str, list[float]] = {step: [] for step in warm}
+            return None
+
+    for step in sorted(ready, key=lambda one: one != STOCK):
+        run(step, calls=2)  # to warm up
+    seconds: dict[str, list[float]] = {}
     # Where compiling took the time, a few rounds are run all the same: they are the shorter part.
-    while (count := len(seconds[STOCK])) < FLAGS.rounds and (clock.left() > 0 or count < _LEAST):
-        runs = {step: contestant.run for step, contestant in warm.items()}
-        for step, times in timing.interleave(runs, 1, 1, first=count).items():
-            seconds[step] += times
-        ratios = timing.ratios(seconds, STOCK)
-        for step, times in seconds.items():
-            median = timing.Quartiles.of(times).median / warm[step].steps
-            ratio, tflops = ratios[step], 2e-12 * warm[step].multiplications / median
-            table.set(name, mode, step, ms=f"{1e3 * median:.3f}", tflops=f"{tflops:.3g}")
-            table.set(name, mode, step, ratio=f"{ratio.median:.3f}", rounds=len(times))
-            table.set(name, mode, step, lower=f"{ratio.lower:.3f}", upper=f"{ratio.upper:.3f}")
-            table.set(name, mode, step, mib=_rounded(warm[step].mebibytes))
+    for count in range(FLAGS.rounds):
+        if STOCK not in ready or (clock.left() <= 0 and count >= _LEAST):
+            break
+        names = list(ready)
+        for step in timing.turns(names, count):
+            if (taken := run(step)) is not None:
+                seconds.setdefault(step, []).append(taken)
+        seconds = {step: seconds[step] for step in ready}
+        if STOCK in ready:
+            _set_times(name, mode, ready, seconds, table)
         table.write()
+    if STOCK not in ready:
+        for step in ready:
+            table.set(name, mode, step, note="not compared: stock layers did not run")
+    table.write()
+
+
+def _set_times(
+    name: str,
+    mode: str,
+    ready: dict[str, contestants.Contestant],
+    seconds: dict[str, list[float]],
+    table: Table,
+) -> None:
+    """The times so far and their ratios to stock's of the same round."""
+    from benchmarks import timing
+
+    ratios = timing.ratios(seconds, STOCK)
+    for step, times in seconds.items():
+        median = timing.Quartiles.of(times).median / ready[step].steps
+        ratio, tflops = ratios[step], 2e-12 * ready[step].multiplications / median
+        table.set(name, mode, step, ms=f"{1e3 * median:.3f}", tflops=f"{tflops:.3g}")
+        table.set(name, mode, step, ratio=f"{ratio.median:.3f}", rounds=len(times))
+        table.set(name, mode, step, lower=f"{ratio.lower:.3f}", upper=f"{ratio.upper:.3f}")
+        table.set(name, mode, step, mib=_rounded(ready[step].mebibytes))
 
 
 def _rounded(mebibytes: float | None) -> str:
@@ -293,9 +265,9 @@ def _rounded(mebibytes: float | None) -> str:
 
 
 def _line(what: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    reason = "does not fit: " if "RESOURCE_EXHAUSTED" in text or "OOM" in text else ""
-    return f"{what}: {reason}{type(error).__name__}: {text[:200]}"
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    reason = "does not fit: " if _NO_MEMORY.search(text) else ""
+    return f"{what}: {reason}{text[:220]}"
 
 
 def _backend() -> str:
@@ -309,6 +281,8 @@ def main(argv: list[str]) -> None:
     """Measures, network by network, and prints the table."""
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+    from neural_alignment import extras, messages  # from where this file is, installed or not
+
     backend = _backend()
     modes = FLAGS.modes or (["xla"] if backend == "jax" else ["graph", "xla"])
     if backend not in ("jax", "tensorflow") or (backend == "jax" and modes != ["xla"]):
@@ -316,15 +290,55 @@ def main(argv: list[str]) -> None:
             "Expected KERAS_BACKEND=tensorflow, or jax with --modes=xla. "
             f"Received: KERAS_BACKEND={backend}, --modes={','.join(modes)}"
         )
-    path = pathlib.Path(FLAGS.output)
-    if path.is_dir():
-        raise app.UsageError(f"Expected a file as --output. Received: {path}, a folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if extras.missing(backend):
+        raise app.UsageError(extras.back_end_message(backend))
+    path = _output(backend)
     os.environ["KERAS_BACKEND"] = backend
     clock = Clock(60.0 * FLAGS.minutes)
     from benchmarks import contestants
+    from benchmarks.gpu_table import Table
 
-    table = Table(path, contestants.device())
+    device, is_accelerator = contestants.device()
+    if not (is_accelerator or FLAGS.tiny):
+        raise app.UsageError(
+            f"Expected an accelerator, or --tiny for a try without. Received: {device}. Install a "
+            "build for this machine; benchmarks/step_time.py times rules on a CPU."
+        )
+    table = Table(path, device)
+    try:
+        table.write()  # so that a folder that may not be written is told now
+    except OSError as error:
+        raise app.UsageError(f"--output: {messages.of_system(error)}") from error
+    try:
+        _measure_all(modes, clock, table)
+    except (KeyboardInterrupt, OSError) as error:  # the disk may be full
+        what = messages.of_system(error) if isinstance(error, OSError) else "interrupted"
+        print(table.markdown())
+        sys.exit(f"gpu.py: {what}; {path} has the rows up to there")
+    print(table.markdown())
+
+
+def _output(backend: str) -> pathlib.Path:
+    """The file of the table, which is not there yet, in a folder that is."""
+    from neural_alignment import messages
+
+    path = pathlib.Path(f"gpu_{backend}.csv" if FLAGS.output is None else FLAGS.output)
+    if path.is_dir():
+        raise app.UsageError(f"Expected a file as --output. Received: {path}, a folder")
+    if path.exists():
+        raise app.UsageError(
+            f"Expected another --output than the table of an earlier run. Received: {path}, which "
+            "is there. Move it, or give another name."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise app.UsageError(f"--output: {messages.of_system(error)}") from error
+    return path
+
+
+def _measure_all(modes: list[str], clock: Clock, table: Table) -> None:
+    """Network by network, each with its share of the time that is left."""
     shares = [NETWORKS[name].share for name in FLAGS.networks]
     for i, name in enumerate(FLAGS.networks):
         work = NETWORKS[name].tiny() if FLAGS.tiny else NETWORKS[name]
@@ -332,7 +346,6 @@ def main(argv: list[str]) -> None:
         seconds = max(clock.left(), 0.0) * shares[i] / sum(shares[i:]) / len(modes)
         for mode in modes:
             measure(name, work, mode, seconds, table)
-    print(table.markdown())
 
 
 def _define_flags() -> None:
@@ -348,7 +361,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("rounds", 15, "at most, of measurements", lower_bound=1)
     flags.DEFINE_integer("threads", 4, "that compile", lower_bound=1)
     flags.DEFINE_bool("tiny", False, "few pixels and examples: a try on a CPU")
-    flags.DEFINE_string("output", "gpu.csv", "table of all rows, written after every round")
+    flags.DEFINE_string(
+        "output", None, "table of all rows, written after every round; default: gpu_BACKEND.csv"
+    )
 
 
 if __name__ == "__main__":

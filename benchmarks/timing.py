@@ -34,7 +34,6 @@ def interleave(
     rounds: int,
     calls: int,
     clock: Callable[[], float] = time.perf_counter,
-    first: int = 0,
 ) -> dict[str, list[float]]:
     """Times each contestant once a round, in an order that rotates.
 
@@ -43,21 +42,33 @@ def interleave(
         rounds: measurements of each.
         calls: runs in a measurement.
         clock: seconds.
-        first: number of the first round, where others have been before.
 
     Returns:
         Name to seconds a run, one for every round.
     """
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(first, first + rounds):
-        start = i % len(names)
-        for name in names[start:] + names[:start]:
+    for i in range(rounds):
+        for name in turns(names, i):
             run, began = contestants[name], clock()
             for _ in range(calls):
                 run()
             seconds[name].append((clock() - began) / calls)
     return seconds
+
+
+def turns(names: Sequence[str], number: int) -> list[str]:
+    """The order of a round, which rotates.
+
+    Args:
+        names: of the contestants.
+        number: of the round.
+
+    Returns:
+        The names.
+    """
+    start = number % len(names)
+    return [*names[start:], *names[:start]]
 
 
 def ratios(seconds: Mapping[str, Sequence[float]], baseline: str) -> dict[str, Quartiles]:
