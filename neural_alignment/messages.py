@@ -24,9 +24,11 @@ _REMEDIES = {
     errno.ENOTDIR: ". A part of it is a file: give a folder",
     errno.EISDIR: ". It is a folder: give a file",
 }
+# What TensorFlow says of a graph's error before and behind what went wrong.
 _NOISE = re.compile(
     r"^(<stack traces unavailable>|Graph execution error|Detected at node"
-    r"|Errors may have originated)"
+    r"|Errors may have originated|File \"[^\"]*\", line \d+, in |The stack trace below excludes"
+    r"|Stack trace for op definition)"
 )
 
 

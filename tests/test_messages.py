@@ -9,6 +9,15 @@ from neural_alignment import messages
 
 WRAPPED = "{{function_node __wrapped__IteratorGetNext_device_/job:localhost/task:0}}"
 
+GRAPH = """Graph execution error:
+
+Detected at node PartitionedCall defined at (most recent call last):
+<stack traces unavailable>
+The stack trace below excludes Keras-internal frames.
+  File "<frozen runpy>", line 198, in _run_module_as_main
+
+  File "/a/loop.py", line 6, in <module>"""
+
 
 @pytest.mark.parametrize(
     ("error", "line"),
@@ -18,6 +27,8 @@ WRAPPED = "{{function_node __wrapped__IteratorGetNext_device_/job:localhost/task
         (ValueError("{{node ParseExample}} no key\n\t [[{{node X}}]]"), "no key"),
         (tf.errors.DataLossError(None, None, f"{WRAPPED} corrupted record [Op:Get]"),
          "corrupted record"),
+        (tf.errors.NotFoundError(None, None, f"{GRAPH}\n\n/proc/x; No such file\n [[{{node}}]]"),
+         "/proc/x; No such file"),
         (ValueError("plain words."), "plain words"),
         (ValueError(""), "ValueError"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),

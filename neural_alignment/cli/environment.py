@@ -28,6 +28,9 @@ _NOTE = re.compile(
 
 
 _UNUSED = ("jax", "matplotlib")
+# Where XLA keeps what it compiles, among TensorFlow's flags for it.
+_CACHE = re.compile(r"(?:^|\s)--?tf_xla_persistent_cache_directory=(\S+)")
+_READ_ONLY = re.compile(r"(?:^|\s)--?tf_xla_persistent_cache_read_only(?:=(?:true|1))?(?:\s|$)")
 
 
 class UnusableError(RuntimeError):
@@ -71,10 +74,12 @@ def prepare(command: str, *more: str) -> None:
         *more: modules that its flags ask for.
 
     Raises:
-        UnusableError: KERAS_BACKEND names another back end, Keras runs on one already, or what
-            the command needs is not installed.
+        UnusableError: KERAS_BACKEND names another back end, Keras runs on one already, what the
+            command needs is not installed, or XLA's cache cannot be where TF_XLA_FLAGS says.
     """
     require(command, *NEEDS[command], *more)
+    if "tensorflow" in NEEDS[command]:
+        _check_cache(os.environ.get("TF_XLA_FLAGS", ""))
     chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "config"):
         chosen = sys.modules["keras"].config.backend()
@@ -85,6 +90,23 @@ def prepare(command: str, *more: str) -> None:
         )
     os.environ["KERAS_BACKEND"] = chosen  # keras.json may say another
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _check_cache(xla_flags: str) -> None:
+    """Sees that XLA's cache can be made: TensorFlow finds out when it has compiled a step."""
+    found = _CACHE.findall(xla_flags)
+    if not found or "://" in found[-1]:
+        return
+    try:
+        os.makedirs(found[-1], exist_ok=True)
+        if not _READ_ONLY.search(xla_flags):
+            tempfile.TemporaryFile(dir=found[-1]).close()
+    except OSError as error:
+        raise UnusableError(
+            "TF_XLA_FLAGS: Expected a folder that may be written to as "
+            f"--tf_xla_persistent_cache_directory. Received: {found[-1]} ({error.strerror}). Name "
+            "another one, or unset TF_XLA_FLAGS."
+        ) from error
 
 
 def check_import() -> None:

@@ -57,6 +57,35 @@ def test_another_back_end_is_one_line(script, backend, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("folder", "more", "reason"),
+    [
+        ("{}/cache", "", None),
+        ("{}/new/deep", "--tf_xla_auto_jit=2", None),
+        ("gs://bucket/cache", "", None),
+        ("{}/file", "", "File exists"),
+        ("{}/file/cache", "", "Not a directory"),
+        ("/proc/cache", "", "No such file or directory"),
+        ("/proc", "", "No such file or directory"),
+        ("/proc", "--tf_xla_persistent_cache_read_only=true", None),
+        ("/proc", "--tf_xla_persistent_cache_read_only=false", "No such file or directory"),
+    ],
+)
+def test_xla_s_cache_is_looked_at_before_the_run(folder, more, reason, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    folder = folder.format(tmp_path)
+    flags = f"{more} --tf_xla_persistent_cache_directory={folder}"
+    monkeypatch.setenv("TF_XLA_FLAGS", flags)
+    environment.prepare("leaderboard")  # which compiles nothing
+    if reason is None:
+        environment.prepare("train")
+        return
+    with pytest.raises(environment.UnusableError) as told:
+        environment.prepare("train")
+    assert "TF_XLA_FLAGS: Expected a folder" in str(told.value)
+    assert f"Received: {folder} ({reason}). Name another" in str(told.value)
+
+
 MISSING = """
 import importlib.util, runpy, sys
 find = importlib.util.find_spec
