@@ -7,7 +7,6 @@ them is zero. The first functions are of tensors alone; those at the end measure
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -353,47 +352,45 @@ def arriving_errors(
         sample_weight: of the batch, for the compiled loss.
 
     Returns:
-        The gradient of the loss for each; None where no error arrives.
+        The gradient of the loss for each; None where no error arrives. Of a model that computes in
+        float16 in float32: the loss was scaled meanwhile.
 
     Raises:
         ValueError: a model without a loss, or sample weights for a loss that takes none.
     """
     inputs, labels, sample_weight = one_batch.tensors(inputs, labels, sample_weight, loss)
-    of_outputs = _loss_of(model, loss, sample_weight)
+    of_outputs = one_batch.loss_of(model, loss, sample_weight)
     if not added:
         return []
 
-    def value(tensors: Sequence[Tensor]) -> tuple[Tensor, None]:
-        with meeting(tensors):
-            outputs = model(inputs, training=False)
-        return of_outputs(inputs, labels, outputs), None
+    def errors(scale: float) -> list[Tensor | None]:
+        def value(tensors: Sequence[Tensor]) -> tuple[Tensor, None]:
+            with meeting(tensors):
+                outputs = model(inputs, training=False)
+            return scale * ops.cast(of_outputs(inputs, labels, outputs), "float32"), None
 
+        return backend.value_and_gradients(value, added)[1]
+
+    found = _unscaled(errors) if _has_float16(model) else errors(1.0)
     # JAX has zeros where nothing arrives.
-    return [e if _arrives(e) else None for e in backend.value_and_gradients(value, added)[1]]
+    return [error if _arrives(error) else None for error in found]
+
+
+def _has_float16(model: keras.Model) -> bool:
+    return any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
+
+
+def _unscaled(errors: Callable[[float], list[Tensor | None]]) -> list[Tensor | None]:
+    """Errors through float16, of a loss as large as fits: below 6e-8 there is nothing in it."""
+    for scale in (2.0**power for power in range(24, -1, -4)):
+        found = errors(scale)
+        finite = [
+            bool(ops.convert_to_numpy(ops.all(ops.isfinite(e)))) for e in found if e is not None
+        ]
+        if all(finite):
+            break
+    return [None if e is None else ops.cast(e, "float32") / scale for e in found]
 
 
 def _arrives(upstream: Tensor | None) -> bool:
     return upstream is not None and bool(ops.convert_to_numpy(ops.any(ops.not_equal(upstream, 0))))
-
-
-def _loss_of(model: keras.Model, loss: Loss | None, sample_weight: Any) -> Callable[..., Tensor]:
-    if loss is not None:
-        if sample_weight is not None:
-            raise ValueError(
-                "Expected no sample_weight with a loss of one's own, loss(labels, outputs), which "
-                "weighs the examples itself. Received: both"
-            )
-        return lambda _, labels, outputs: loss(labels, outputs)
-    if not getattr(model, "compiled", False):
-        raise ValueError(
-            "Expected a compiled model, whose loss says what error goes back, or a loss. "
-            f"Received: loss=None and the model {model.name!r}, which is not compiled"
-        )
-    takes_training = "training" in inspect.signature(model.compute_loss).parameters
-    options = {"training": False} if takes_training else {}
-
-    def compiled(inputs: Any, labels: Any, outputs: Any) -> Tensor:
-        with keras.StatelessScope():  # each output's loss counts in the training's metrics
-            return model.compute_loss(inputs, labels, outputs, sample_weight, **options)
-
-    return compiled

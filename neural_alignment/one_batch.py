@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -90,3 +92,41 @@ def _expected(name: str, received: str) -> str:
         f"model has several. Received: {received}. Take one batch of a data set "
         "(next(iter(dataset))), and make an array of numbers in a list (numpy.array)."
     )
+
+
+def loss_of(
+    model: keras.Model, loss: Callable[[Any, Any], Tensor] | None, sample_weight: Any
+) -> Callable[..., Tensor]:
+    """The loss of a batch.
+
+    Args:
+        model: whose compiled loss is taken where none is given.
+        loss: `loss(labels, outputs)`, or None.
+        sample_weight: of the batch, for the compiled loss.
+
+    Returns:
+        A function of inputs, labels and outputs that gives a scalar.
+
+    Raises:
+        ValueError: no loss and a model that is not compiled, or sample weights with a loss.
+    """
+    if loss is not None:
+        if sample_weight is not None:
+            raise ValueError(
+                "Expected no sample_weight with a loss of one's own, loss(labels, outputs), which "
+                "weighs the examples itself. Received: both"
+            )
+        return lambda _, labels, outputs: loss(labels, outputs)
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            "Expected a compiled model, whose loss says what error goes back, or a loss. "
+            f"Received: loss=None and the model {model.name!r}, which is not compiled"
+        )
+    takes_training = "training" in inspect.signature(model.compute_loss).parameters
+    options = {"training": False} if takes_training else {}
+
+    def compiled(inputs: Any, labels: Any, outputs: Any) -> Tensor:
+        with keras.StatelessScope():  # each output's loss counts in the training's metrics
+            return model.compute_loss(inputs, labels, outputs, sample_weight, **options)
+
+    return compiled

@@ -95,6 +95,27 @@ def assert_errors(found, ours, theirs):
         assert values["backprop_norm"] == pytest.approx(norms[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e5, 1.0, 1e-4, 1e-7])
+@pytest.mark.parametrize("rule", ["feedback", "direct"])
+def test_errors_of_any_size_come_through_float16(rule, size):
+    """Of a net that has learnt they are below its smallest number: training scales the loss."""
+
+    def measured(policy):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = direct_network() if rule == "direct" else network(rule)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        batch = model, X, LABELS, lambda labels, outputs: size * LOSS(labels, outputs)
+        return metrics.path_metrics(*batch), error_metrics.error_metrics(*batch)
+
+    for exact, half in zip(measured("float32"), measured("mixed_float16"), strict=True):
+        assert half.keys() == exact.keys()
+        for name, values in exact.items():
+            for key, number in values.items():
+                assert half[name][key] == pytest.approx(number, rel=5e-3), (name, key)
+
+
 def test_at_the_last_layer_it_is_the_local_angle_and_not_elsewhere():
     model = network("feedback")
     local = metrics.path_metrics(model, X, LABELS, LOSS)
