@@ -306,6 +306,8 @@ def _check_devices(settings: Settings) -> None:
         _refuse_given(settings, ["tpu_zone", "gcp_project"], "tpu_name or strategy=tpu")
     if strategy == "tpu" or tpu is not None:
         _refuse_given(settings, ["gpu"], "a strategy other than tpu")
+    if strategy == "one_device" and "," in (settings.devices.gpu or ""):
+        _refuse("gpu", "one index with strategy=one_device", settings.devices.gpu)
     if strategy != "mirrored":
         _refuse_given(settings, ["logical_cpus"], "strategy=mirrored")
     if settings.devices.logical_cpus is not None:

@@ -140,11 +140,21 @@ def _choose_gpus(indices: str | None) -> None:
         return
     here = dict(enumerate(tf.config.list_physical_devices("GPU")))  # no index below 0
     try:
-        tf.config.set_visible_devices([here[int(i)] for i in indices.split(",")], "GPU")
+        chosen = [int(index) for index in indices.split(",")]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError("one GPU twice")
+        gpus = [here[index] for index in chosen]
+        if set(gpus) != set(tf.config.get_visible_devices("GPU")):
+            tf.config.set_visible_devices(gpus, "GPU")
+    except RuntimeError as error:  # TensorFlow has begun, in an earlier call of this process
+        raise DeviceError(
+            "Expected --gpu to be what this process has chosen: TensorFlow changes its GPUs before "
+            f"their first use alone. Received: {indices!r}. Start a new process."
+        ) from error
     except (ValueError, KeyError) as error:
         raise DeviceError(
-            f"Expected --gpu to be indices of the {len(here)} GPUs here, comma-separated. "
-            f"Received: {indices!r}"
+            f"Expected --gpu to be indices of the {len(here)} GPUs here, comma-separated, each "
+            f"once. Received: {indices!r}"
         ) from error
 
 

@@ -194,6 +194,7 @@ WRONG = [
     ("tpu_zone", ["--tpu_zone=europe-west4-a"]),
     ("gcp_project", ["--strategy=one_device", "--gcp_project=mine"]),
     ("gpu", ["--strategy=tpu", "--gpu=0"]),
+    ("gpu", ["--strategy=one_device", "--gpu=0,1"]),
     ("logical_cpus", ["--logical_cpus=2"]),
     ("gpu", ["--strategy=mirrored", "--logical_cpus=2", "--gpu=0"]),
     ("workdir", ["--workdir=gs://bucket/run"]),

@@ -97,7 +97,10 @@ def test_gpus_that_are_not_there(value):
         strategy.make_strategy("one_device", gpu=value)
 
 
-@pytest.mark.parametrize(("value", "expected"), [("1,0", ["b", "a"]), ("-1", None), ("2", None)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("1,0", ["b", "a"]), ("-1", None), ("2", None), ("0,0", None), ("1,", None)],
+)
 def test_gpus_are_chosen_by_index(monkeypatch, value, expected):
     chosen = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
@@ -107,6 +110,21 @@ def test_gpus_are_chosen_by_index(monkeypatch, value, expected):
         assert chosen == expected
     else:
         with pytest.raises(strategy.DeviceError, match="--gpu to be indices of the 2 GPUs"):
+            strategy._choose_gpus(value)
+
+
+@pytest.mark.parametrize(("value", "is_chosen"), [("1", True), ("0", False), ("0,1", False)])
+def test_gpus_chosen_earlier_in_the_process(monkeypatch, value, is_chosen):
+    def too_late(gpus, kind):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["b"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    if is_chosen:
+        strategy._choose_gpus(value)
+    else:
+        with pytest.raises(strategy.DeviceError, match=f"Received: '{value}'. Start a new process"):
             strategy._choose_gpus(value)
 
 
