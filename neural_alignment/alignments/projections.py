@@ -275,7 +275,9 @@ class Projections:
         if self._output_mask is None:
             return keras.ops.cast(count, "float32")
         kept = keras.ops.cast(self._output_mask, "float32")
-        return keras.ops.cast(count, "float32") * keras.ops.mean(kept)
+        # Of no example, as on a replica that gets none of a short batch's, there is no mean.
+        size = keras.ops.maximum(keras.ops.cast(keras.ops.size(kept), "float32"), 1.0)
+        return keras.ops.cast(count, "float32") * keras.ops.sum(kept) / size
 
     @property
     def _backward_is_linear(self) -> bool:

@@ -136,18 +136,29 @@ def test_masks_of_a_model_reach_the_layers(variant):
     np.testing.assert_allclose(numpy(active.losses[0][1]), expected, rtol=1e-5)
 
 
+# Shapes of inputs, and whether they have a mask, which then leaves all out.
+NOTHING = {
+    "empty": ((0, 3), False),
+    "empty, masked": ((0, 5, 3), True),
+    "masked": ((2, 5, 3), True),
+}
+
+
 @pytest.mark.parametrize("variant", PROJECTING)
-def test_an_empty_batch_has_a_finite_loss(variant):
-    """As a replica has that gets none of a short batch's examples."""
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_batch_of_nothing_has_a_finite_loss(name, variant):
+    """As a replica has that gets none of a short batch's examples, or padding alone."""
+    shape, masked = NOTHING[name]
     layer = layers.Dense(4, activation="tanh", alignment=rule(variant))
-    layer.build((None, 3))
-    decays = _loss(layer, np.zeros((0, 3), "float32"))
-    assert np.isfinite(decays)
-    x = {"x": np.zeros((0, 3), "float32"), "b": layer.backward_kernel}
+    layer.build((None, *shape[1:]))
+    mask = np.zeros(shape[:-1], bool) if masked else None
+    assert np.isfinite(_loss(layer, np.zeros(shape, "float32"), mask))
+    x = {"x": np.zeros(shape, "float32"), "b": layer.backward_kernel}
 
     def r(values):
+        inputs = values["x"]
         with training_step(3, 5) as active:
-            layer(values["x"], training=True)
+            layer(inputs, training=True, mask=None if mask is None else ops.convert_to_tensor(mask))
         return active.losses[0][1], {}
 
     assert np.all(np.isfinite(gradients(r, x)[2]["b"]))
