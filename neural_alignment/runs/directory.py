@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from neural_alignment import atomic
 from neural_alignment.runs import record
 
+_DEVICES = "# devices: "
+
 
 class RunDirectoryError(RuntimeError):
     """A run directory of a run with other flags, or that cannot be read or written."""
@@ -21,22 +23,27 @@ def cannot_write(error: OSError) -> RunDirectoryError:
     )
 
 
-def write_flags(folder: pathlib.Path, values: Mapping[str, str]) -> None:
+def write_flags(
+    folder: pathlib.Path, values: Mapping[str, str], devices: int | None = None
+) -> None:
     """Writes `flags.cfg`, a flagfile that repeats the run in another run directory.
 
-    A preset is named in a comment: all that it set is there already.
+    A preset is named in a comment: all that it set is there already. So are the devices, which the
+    machine may decide.
 
     Args:
         folder: the run directory.
         values: flag name to its line in a flagfile.
+        devices: how many train.
 
     Raises:
         RunDirectoryError: it could not be written, because there is no space left, say.
     """
-    preset = [f"# {values['preset']}"] if "preset" in values else []
+    told = [f"# {values['preset']}"] if "preset" in values else []
+    told += [] if devices is None else [f"{_DEVICES}{devices}"]
     lines = [line for name, line in sorted(values.items()) if name not in ("workdir", "preset")]
     try:
-        atomic.write_text(folder / "flags.cfg", "".join(f"{line}\n" for line in preset + lines))
+        atomic.write_text(folder / "flags.cfg", "".join(f"{line}\n" for line in told + lines))
     except OSError as error:
         raise cannot_write(error) from error
 
@@ -67,6 +74,21 @@ def recorded(folder: pathlib.Path, flag: str) -> str | None:
     if not path.exists():
         return None
     return record.named(record.complete(_lines(path))).get(flag)
+
+
+def devices_before(folder: pathlib.Path) -> int | None:
+    """On how many devices the run in a folder was trained last, as its flags.cfg says.
+
+    Args:
+        folder: the run directory.
+
+    Returns:
+        The number; None where there is no run, or it does not say.
+    """
+    path = folder / "flags.cfg"
+    lines = record.read(path) if path.exists() else []
+    counts = [line.removeprefix(_DEVICES) for line in lines if line.startswith(_DEVICES)]
+    return int(counts[-1]) if counts and counts[-1].isdigit() else None
 
 
 def _lines(path: pathlib.Path) -> list[str]:

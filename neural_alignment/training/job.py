@@ -19,6 +19,7 @@ from neural_alignment.runs import checkpoints, folders
 from neural_alignment.runs.directory import (
     check_flags,
     compiled_before,
+    devices_before,
     recorded,
     write_flags,
 )
@@ -112,9 +113,10 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             stack.enter_context(lock)
         compiled = is_compiled(settings.devices.jit_compile, strategy, trainer.model)
         settings = settings.compiled(str(compiled).lower())
-        epochs_before = recorded(workdir, "train_epochs")
+        before = recorded(workdir, "train_epochs"), devices_before(workdir)
         if chief:
-            write_flags(workdir, config.flag_lines(settings))
+            replicas = strategy.num_replicas_in_sync
+            write_flags(workdir, config.flag_lines(settings), replicas)
         trainer.keep_in(workdir)
         progress = stack.enter_context(contextlib.closing(Progress(console, trainer)))
         if chief:
@@ -127,7 +129,7 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
             console.print(f"warning: {doubt}", highlight=False, soft_wrap=True)
         if trainer.restore():
             console.print(f"resumed at step {trainer.global_step:,}", highlight=False)
-            for told in _of_going_on(settings, trainer, epochs_before):
+            for told in _of_going_on(settings, trainer, *before):
                 console.print(f"warning: {told}", highlight=False, soft_wrap=True)
         elif loaded is not None:
             trainer.load_weights(loaded)
@@ -137,13 +139,21 @@ def _train(settings: Settings, strategy: Any) -> dict[str, float]:
         return row
 
 
-def _of_going_on(settings: Settings, trainer: Trainer, epochs_before: str | None) -> list[str]:
-    """What a run that goes on cannot have any more: checkpoints to be kept, shorter schedules."""
+def _of_going_on(
+    settings: Settings, trainer: Trainer, epochs_before: str | None, devices: int | None
+) -> list[str]:
+    """What a run that goes on cannot have any more: checkpoints to be kept, the same numbers."""
     there = trainer.checkpoints.steps()
     kept = settings.plan.kept_steps(trainer.steps_per_epoch)
     past = [step for step in kept if step < trainer.global_step and step not in there]
     lost = [f"--keep_epochs: step {step:,} is past and was not kept" for step in past]
     before = default_of("train_epochs") if epochs_before is None else float(epochs_before)
+    now = trainer.strategy.num_replicas_in_sync
+    if devices not in (None, now):
+        lost.append(
+            f"the run was on {devices} device(s) and goes on on {now}: what sees a device's part "
+            "of the batch (BatchNorm, noise, centring over the batch) is not what it was"
+        )
     return lost + stretched(settings, before)
 
 

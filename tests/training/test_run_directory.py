@@ -31,6 +31,21 @@ def test_same_flags_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("said", "devices"),
+    [(None, None), ("# devices: 2", 2), ("# devices: many", None), ("# devices:", None)],
+)
+def test_devices_are_noted(tmp_path, said, devices):
+    assert directory.devices_before(tmp_path) is None
+    write_flags(tmp_path, LINES | {"preset": "--preset=mnist_sa"}, devices=7)
+    assert directory.devices_before(tmp_path) == 7
+    check_flags(tmp_path, LINES)
+    path = tmp_path / "flags.cfg"
+    lines = [line for line in path.read_text().splitlines() if "devices" not in line]
+    path.write_text("\n".join([*lines, *([said] if said else [])]))
+    assert directory.devices_before(tmp_path) == devices
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"seed": "--seed=4"}, "was --seed=3, now --seed=4"),

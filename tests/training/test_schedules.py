@@ -154,11 +154,16 @@ def test_a_run_goes_on_bit_by_bit_and_keeps_what_it_is_told_to(tmp_path, capfd):
         assert (tmp_path / "parts" / table).read_text() == (
             tmp_path / "straight" / table
         ).read_text()
-    capfd.readouterr()
+    assert "device(s) and goes on" not in capfd.readouterr().out
+    record = tmp_path / "parts" / "flags.cfg"
+    of_four = record.read_text().replace("# devices: 1\n", "# devices: 4\n")
+    record.write_text(of_four)  # as of a machine with four GPUs
     again = f"--workdir={tmp_path / 'parts'}"
     job.train(settings(*RUN[:-1], "--strategy=one_device", "--keep_epochs=0,2,3", again))
     said = capfd.readouterr().out
     assert said.count("keep_epochs") == 1
     assert "warning: --keep_epochs: step 20 is past and was not kept" in said
+    assert "warning: the run was on 4 device(s) and goes on on 1: " in said
+    assert "# devices: 1\n" in record.read_text() != of_four
     start = tf.train.load_checkpoint(kept[0].prefix(0))
     assert start.get_tensor("global_step") == 0
