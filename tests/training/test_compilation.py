@@ -15,6 +15,7 @@ from neural_alignment.exits import FAILED
 from neural_alignment.layers import Conv2D, Dense
 from neural_alignment.messages import uncompilable
 from neural_alignment.models import registry
+from neural_alignment.training import compilation
 from neural_alignment.training.compilation import is_compiled
 from tests.presets.support import parse
 
@@ -47,6 +48,12 @@ def test_auto_by_device(count, layers):
     for strategy in (on_cpu, on_gpu):
         assert is_compiled("true", strategy, model)
         assert not is_compiled("false", strategy, model)
+
+
+@pytest.mark.parametrize("choice", ["auto", "true", "false"])
+def test_a_tpu_compiles_whatever_is_asked_for(choice, monkeypatch):
+    monkeypatch.setattr(compilation, "compiles_itself", lambda strategy: True)
+    assert is_compiled(choice, strategy_of("/device:TPU:0"), model_of(*dense()))
 
 
 @pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
