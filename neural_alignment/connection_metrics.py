@@ -25,7 +25,7 @@ def weight_correlation(forward_kernel: Tensor, backward_kernel: Tensor) -> Tenso
         backward_kernel: B, W's shape.
 
     Returns:
-        A scalar in [-1, 1]; 0 where either is constant.
+        A scalar in [-1, 1]; 0 where either is constant, NaN where elements are not finite.
     """
     w, b = metrics.as_float32(forward_kernel), metrics.as_float32(backward_kernel)
     both = ops.cast(_connected(w, b)[1], "float32")
@@ -33,7 +33,7 @@ def weight_correlation(forward_kernel: Tensor, backward_kernel: Tensor) -> Tenso
     least = [_FLAT * ops.sqrt(metrics.squared_norm(x * both)) for x in (w, b)]
     w, b = ((x - ops.sum(x * both) / count) * both for x in (w, b))
     sizes = [ops.sqrt(metrics.squared_norm(x)) for x in (w, b)]
-    vary = ops.logical_and(sizes[0] > least[0], sizes[1] > least[1])
+    vary = ops.logical_not(ops.logical_or(sizes[0] <= least[0], sizes[1] <= least[1]))
     product = ops.where(vary, sizes[0] * sizes[1], 1.0)
     return ops.where(vary, ops.sum(w * b) / product, 0.0)
 

@@ -35,12 +35,12 @@ def angle(first: Tensor, second: Tensor) -> Tensor:
         second: the same shape.
 
     Returns:
-        A float32 scalar, degrees in [0, 180].
+        A float32 scalar, degrees in [0, 180]; NaN where a tensor has elements that are not finite.
     """
     a, b = (_unit(as_float32(t)) for t in (first, second))
     apart, along = _norm(a - b), _norm(a + b)
     degrees = 2.0 * ops.arctan2(apart, along) * (180.0 / math.pi)
-    return ops.where(apart + along > 0.0, degrees, 90.0)
+    return ops.where(ops.equal(apart + along, 0.0), 90.0, degrees)
 
 
 def as_float32(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_alignment import layers, metrics
+from neural_alignment import connection_metrics, layers, metrics
 from tests.alignments.reference_maps import map_of
 from tests.layers.conformance import LAYERS, PLAIN_RULES, draw, rule
 from tests.layers.measure import built, output_shape
@@ -39,6 +39,16 @@ def test_equal_opposite_and_zero_tensors():
     np.testing.assert_allclose(metrics.angle(a, -a), 180.0)
     for pair in ((a, zero), (zero, a), (zero, zero)):
         np.testing.assert_allclose(metrics.angle(*pair), 90.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_has_no_angle(value):
+    w = draw((4, 5))
+    spoilt = np.array(w)
+    spoilt[1, 2] = value
+    for pair in ((w, spoilt), (spoilt, w), (spoilt, spoilt), (spoilt, 0.0 * w)):
+        assert np.isnan(metrics.angle(*pair))
+        assert np.isnan(connection_metrics.weight_correlation(*pair)) or not pair[1].any()
 
 
 def test_norms():

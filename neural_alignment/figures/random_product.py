@@ -15,6 +15,14 @@ def _check(expansion: float) -> float:
     return 1.0 / expansion
 
 
+def _check_units(inputs: int, outputs: int, expansion: float) -> None:
+    if inputs < 1 or outputs < 1 or math.isinf(expansion):
+        raise ValueError(
+            "Expected a unit at least and a finite expansion. Received: "
+            f"{inputs!r} by {outputs!r}, {expansion!r}"
+        )
+
+
 def marchenko_pastur_edges(expansion: float) -> tuple[float, float]:
     """The ends of the spectrum of `Q^T Q` for many units, `(1 ± sqrt(1 / expansion))^2`.
 
@@ -67,9 +75,10 @@ def gram(outputs: int, expansion: float, generator: np.random.Generator) -> np.n
         `[outputs, outputs]`.
 
     Raises:
-        ValueError: an expansion below 1.
+        ValueError: an expansion below 1 or without end, or no outputs.
     """
     _check(expansion)
+    _check_units(1, outputs, expansion)
     rows = math.ceil(expansion * outputs)
     made = np.zeros((outputs, outputs))
     for begin in range(0, rows, _ROWS_AT_ONCE):  # Q as a whole may be large
@@ -112,8 +121,9 @@ def measured_path_angle(
         Degrees.
 
     Raises:
-        ValueError: an expansion below 1.
+        ValueError: an expansion below 1 or without end, or no units.
     """
+    _check_units(inputs, outputs, expansion)
     w = generator.standard_normal((inputs, outputs))
     b = w @ gram(outputs, expansion, generator)
     cosine = np.vdot(w, b) / (np.linalg.norm(w) * np.linalg.norm(b))

@@ -88,6 +88,8 @@ def _has_kernels(run: Run) -> bool:
 def _numbers(w: np.ndarray, b: np.ndarray) -> str:
     """Angle and correlation."""
     w, b = w.astype(float), b.astype(float)
+    if not (np.isfinite(w).all() and np.isfinite(b).all()):
+        return "not finite"
     norms = math.sqrt(float(w @ w) * float(b @ b))
     angle = math.degrees(math.acos(min(1.0, max(-1.0, float(w @ b) / norms)))) if norms else 90.0
     found = float(correlation(w[:, None], b[:, None])[0])

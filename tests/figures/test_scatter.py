@@ -134,3 +134,19 @@ def test_checkpoints_that_are_not_whole(case, tmp_path):
         assert re.search(drawn, written.not_drawn["scatter"])
     else:
         assert [epoch for _, _, epoch in places(tmp_path)] == drawn
+
+
+@pytest.mark.parametrize(
+    ("w", "b", "said"),
+    [
+        ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], "0°, r = 1.00"),
+        ([1e-30, 2e-30, 4e-30], [-1.0, -2.0, -4.0], "180°, r = -1.00"),
+        ([0.1, 0.1, 0.1], [1.0, 2.0, 3.0], "22°, r = –"),
+        ([0.0, 0.0, 0.0], [1.0, 2.0, 3.0], "90°, r = –"),
+        ([1.0, np.nan, 3.0], [1.0, 2.0, 3.0], "not finite"),
+        ([1.0, 2.0, 3.0], [1.0, np.inf, 3.0], "not finite"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_the_numbers_over_a_panel(w, b, said, kind):
+    assert scatter._numbers(np.array(w, kind), np.array(b, kind)) == said
