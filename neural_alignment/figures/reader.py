@@ -113,7 +113,7 @@ class Run:
     def at_end(self, layer: str) -> Mapping[str, float]:
         """A layer's row of the last epoch; without numbers where layers.csv does not have it."""
         end = self.metrics[-1]["global_step"]
-        return next((row for row in self.layers[layer] if row["global_step"] == end), {})
+        return next((r for r in self.layers.get(layer, ()) if r["global_step"] == end), {})
 
     def checkpoints(self) -> dict[float, int]:
         """The epochs that it has whole checkpoints of, ascending, and their steps.

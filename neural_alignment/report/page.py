@@ -113,7 +113,7 @@ def _layers(runs: Sequence[Shown]) -> str:
     for layer in names:
         row = [layer]
         for each in runs:
-            last = each.run.layers.get(layer, [{}])[-1]
+            last = each.run.at_end(layer)
             row += [_number(last.get(m, math.nan)) for m in ("weight_angle", "norm_ratio")]
         rows.append(row)
     return _table(head, rows)

@@ -172,6 +172,19 @@ def test_runs_of_every_kind_have_a_page(case, tmp_path):
     assert all(address.startswith("data:") for address in page.addresses)
 
 
+def test_angles_of_an_earlier_epoch_are_not_those_of_the_end(tmp_path):
+    run = make_run(tmp_path / "run")
+    head = (run / "layers.csv").read_text().split("\n")[0]
+    rows = "2,84,dense0,33.25,0.75,0.1\n2,84,dense1,44.25,0.25,0.1\n3,126,dense1,22.25,0.35,0.1\n"
+    (run / "layers.csv").write_text(f"{head}\n{rows}")
+    out = tmp_path / "page.html"
+    (note,) = report.write([run], out)
+    assert "has no row of dense0 after 3 epochs" in note
+    cells = [cell for row in Page(out.read_text()).rows for cell in row]
+    assert any("22.2" in cell for cell in cells)
+    assert not any("33.2" in cell or "44.2" in cell for cell in cells)
+
+
 def test_many_runs_and_a_search(tmp_path, recwarn):
     for i in range(24):
         make_run(tmp_path / f"run-{i:02}", seed=i, epochs=1, layers=())
