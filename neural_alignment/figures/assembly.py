@@ -4,7 +4,7 @@
     bin_start   [bin], ms after the image's onset (or time_bin_start); s where its units say so
     category    [image], numbers or texts
     blank       [repeat, bin, site], responses to a blank image, optional
-    site        [site], names, optional
+    site        [site], names, optional (or neuroid, unit: texts)
 
 The dimensions of `responses` may come in any order where they have names, as in netCDF; without
 names they come in this order.
@@ -154,15 +154,23 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
     else:
         categories = np.zeros(images, int)
         notes.append(f"{path} has no category: images are divided as one")
-    names = [str(i) for i in range(sites)]
-    if "site" in file and file["site"].shape == (sites,) and file["site"].dtype.kind in "OSUiu":
-        names = [_text(name) for name in file["site"][:]]
-    elif "site" in file and not file["site"].is_scale:  # netCDF has such of a dimension alone
-        notes.append(
-            f"{path} has no {sites} names as site, but {file['site'].dtype} of shape "
-            f"{file['site'].shape}: sites are numbered"
-        )
-    return Assembly(averaged, categories, names, notes)
+    names, odd = _sites(file, sites, path)
+    return Assembly(averaged, categories, names, [*notes, *odd])
+
+
+def _sites(file: Mapping[str, Any], count: int, path: str) -> tuple[list[str], list[str]]:
+    """The sites' names, as "site" or as texts under another name of that dimension, and a note."""
+    numbered = [str(i) for i in range(count)]
+    for name in _AXES["site"]:
+        kinds = "OSUiu" if name == "site" else "OSU"
+        if name in file and file[name].shape == (count,) and file[name].dtype.kind in kinds:
+            return [_text(each) for each in file[name][:]], []
+    if "site" not in file or file["site"].is_scale:  # netCDF has such of a dimension alone
+        return numbered, []
+    return numbered, [
+        f"{path} has no {count} names as site, but {file['site'].dtype} of shape "
+        f"{file['site'].shape}: sites are numbered"
+    ]
 
 
 def _datasets(file: Mapping[str, Any], within: str = "") -> dict[str, Any]:

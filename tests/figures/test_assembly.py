@@ -64,3 +64,21 @@ def test_bins_in_seconds_and_rounded(case, tmp_path):
         return
     with pytest.raises(AssemblyError, match=said):
         read_assembly(path)
+
+
+@pytest.mark.parametrize("name", ["site", "sites", "neuroid", "unit"])
+@pytest.mark.parametrize("kind", ["bytes", "objects", "numbers"])
+def test_sites_are_named_by_any_name_of_their_dimension(name, kind, tmp_path):
+    made = recorded()
+    path = write(tmp_path / "a.h5", made, site=None)
+    texts = [f"IT-{i}é" for i in range(SITES)]
+    with h5py.File(path, "r+") as file:
+        if kind == "objects":
+            file[name] = np.array(texts, dtype=object).astype(h5py.string_dtype())
+        elif kind == "bytes":
+            file[name] = np.array([text.encode() for text in texts])
+        else:
+            file[name] = np.arange(SITES) + 5
+    numbers = [str(i + 5 * (name == "site")) for i in range(SITES)]
+    read = read_assembly(path)
+    assert list(read.sites) == (numbers if kind == "numbers" else texts) and read.notes == []
