@@ -305,8 +305,9 @@ def main(argv: list[str]) -> None:
             "build for this machine; benchmarks/step_time.py times rules on a CPU."
         )
     table = Table(path, device)
-    try:
-        table.write()  # so that a folder that may not be written is told now
+    try:  # so that a folder that may not be written to is told now
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.write()
     except OSError as error:
         raise app.UsageError(f"--output: {messages.of_system(error)}") from error
     try:
@@ -319,9 +320,7 @@ def main(argv: list[str]) -> None:
 
 
 def _output(backend: str) -> pathlib.Path:
-    """The file of the table, which is not there yet, in a folder that is."""
-    from neural_alignment import messages
-
+    """The file of the table, which is not there yet."""
     path = pathlib.Path(f"gpu_{backend}.csv" if FLAGS.output is None else FLAGS.output)
     if path.is_dir():
         raise app.UsageError(f"Expected a file as --output. Received: {path}, a folder")
@@ -330,10 +329,6 @@ def _output(backend: str) -> pathlib.Path:
             f"Expected another --output than the table of an earlier run. Received: {path}, which "
             "is there. Move it, or give another name."
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise app.UsageError(f"--output: {messages.of_system(error)}") from error
     return path
 
 

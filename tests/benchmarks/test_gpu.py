@@ -30,16 +30,19 @@ def test_rules_are_those_that_are_timed_elsewhere():
         ({"output": "there.csv"}, "earlier run. Received: there.csv, which is there. Move it"),
         ({"output": None}, "earlier run. Received: gpu_jax.csv, which is there"),
         ({"output": "there.csv/gpu.csv"}, "--output: .*there.csv: .* give a folder"),
-        ({"output": "/proc/gpu.csv", "tiny": True}, "--output: /proc/gpu.part: No such file"),
+        ({"output": "/proc/gpu.csv"}, "--output: /proc/gpu.part: No such file"),
         ({"output": "/proc/out/gpu.csv"}, "--output: /proc/out: No such file"),
         ({"missing": "jax"}, "Expected JAX to be installed. .* pip install"),
         ({"backend": "tensorflow", "missing": "tensorflow"}, "Expected TensorFlow .* pip install"),
-        ({"tiny": False}, "Expected an accelerator, or --tiny .* Received: CPU; jax"),
+        (
+            {"tiny": False, "output": "new/gpu.csv"},
+            "Expected an accelerator, or --tiny .* Received: CPU; jax",
+        ),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_compiled(asked, message, monkeypatch, tmp_path):
     given = {"argv": ["gpu.py"], "backend": "jax", "modes": None, "output": "x.csv", "minutes": 5}
-    given |= asked
+    given |= {"tiny": True} | asked
     monkeypatch.chdir(tmp_path)
     for name in ("there.csv", "gpu_jax.csv"):
         (tmp_path / name).touch()
