@@ -25,7 +25,9 @@ def steps(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     epochs, values = zip(*pairs, strict=True)
     rising = all(a < b for a, b in zip(epochs, epochs[1:], strict=False))
     if epochs[0] != 0.0 or not rising or not all(map(math.isfinite, epochs + values)):
-        raise ValueError(f"expected {FORM}, the epochs ascending. Received: {text!r}")
+        raise ValueError(
+            f"expected {FORM}, finite numbers, the epochs ascending. Received: {text!r}"
+        )
     return epochs, values
 
 

@@ -87,6 +87,11 @@ class Runner:
             self._ended += 1
             self._say(f"{job.name}: under way in another process, left to it{self._progress()}")
             return [(job, "is under way in another process")]
+        if (job.workdir / "metrics.csv").exists() and job.is_done():  # by that command, meanwhile
+            os.close(claimed)
+            self._ended += 1
+            self._say(f"{job.name}: done by another process{self._progress()}")
+            return []
         self._claims[log] = claimed
         device = self._free.pop(0)
         argv = ["-m", TRAINER, *job.command_line()]

@@ -66,3 +66,15 @@ def test_a_run_that_another_command_has_just_begun_is_left_to_it(tmp_path):
     again = claim(log)  # what the runner took it has given back
     assert again is not None
     os.close(again)
+
+
+def test_a_run_that_another_command_has_ended_meanwhile_is_not_run_again(tmp_path, monkeypatch):
+    launcher, said = Sleeping(), []
+    ended = job(tmp_path, 0)
+    ended.workdir.mkdir(parents=True)
+    (ended.workdir / "metrics.csv").touch()
+    log_of(ended).write_text("of the other command")
+    monkeypatch.setattr(Job, "is_done", lambda self: True)
+    assert Runner(launcher, [Device()], said.append).run([ended]) == []
+    assert said == ["BP seed-0: done by another process; 1 of 1"]
+    assert not launcher.pids and log_of(ended).read_text() == "of the other command"
