@@ -154,6 +154,9 @@ def _failed(error: Exception) -> int:
         )
     if isinstance(error, tf.errors.OpError):
         told = describe_error(error) or f"{type(error).__name__}: {one_line(error)}"
+        cut_short = isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError)
+        if cut_short and (cache := environment.xla_cache()):
+            told = f"{told.rstrip('.')}. If a file of XLA's cache is damaged, empty {cache}."
         return _say(told, FAILED)
     raise error
 

@@ -79,7 +79,7 @@ def prepare(command: str, *more: str) -> None:
     """
     require(command, *NEEDS[command], *more)
     if "tensorflow" in NEEDS[command]:
-        _check_cache(os.environ.get("TF_XLA_FLAGS", ""))
+        _check_cache()
     chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "config"):
         chosen = sys.modules["keras"].config.backend()
@@ -92,19 +92,25 @@ def prepare(command: str, *more: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def _check_cache(xla_flags: str) -> None:
+def xla_cache() -> str | None:
+    """The folder in which XLA keeps what it compiles, as TF_XLA_FLAGS says, or None."""
+    found = _CACHE.findall(os.environ.get("TF_XLA_FLAGS", ""))
+    return found[-1] if found else None
+
+
+def _check_cache() -> None:
     """Sees that XLA's cache can be made: TensorFlow finds out when it has compiled a step."""
-    found = _CACHE.findall(xla_flags)
-    if not found or "://" in found[-1]:
+    folder = xla_cache()
+    if folder is None or "://" in folder:
         return
     try:
-        os.makedirs(found[-1], exist_ok=True)
-        if not _READ_ONLY.search(xla_flags):
-            tempfile.TemporaryFile(dir=found[-1]).close()
+        os.makedirs(folder, exist_ok=True)
+        if not _READ_ONLY.search(os.environ["TF_XLA_FLAGS"]):
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UnusableError(
             "TF_XLA_FLAGS: Expected a folder that may be written to as "
-            f"--tf_xla_persistent_cache_directory. Received: {found[-1]} ({error.strerror}). Name "
+            f"--tf_xla_persistent_cache_directory. Received: {folder} ({error.strerror}). Name "
             "another one, or unset TF_XLA_FLAGS."
         ) from error
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
-from neural_alignment.cli import environment
+from neural_alignment.cli import command, environment
 from tests.training import children
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -84,6 +85,18 @@ def test_xla_s_cache_is_looked_at_before_the_run(folder, more, reason, tmp_path,
         environment.prepare("train")
     assert "TF_XLA_FLAGS: Expected a folder" in str(told.value)
     assert f"Received: {folder} ({reason}). Name another" in str(told.value)
+
+
+@pytest.mark.parametrize("of_cache", [True, False])
+@pytest.mark.parametrize("name", ["OutOfRangeError", "DataLossError"])
+def test_a_damaged_file_of_xla_s_cache_is_thought_of(name, of_cache, monkeypatch, capfd):
+    flags = "--tf_xla_persistent_cache_directory=/there" if of_cache else ""
+    monkeypatch.setenv("TF_XLA_FLAGS", flags)
+    error = getattr(tf.errors, name)(None, None, "Read less bytes than requested")
+    assert command._failed(error) == 1
+    assert (
+        "requested. If a file of XLA's cache is damaged, empty /there." in capfd.readouterr().err
+    ) == of_cache
 
 
 MISSING = """
