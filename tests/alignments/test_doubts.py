@@ -13,7 +13,7 @@ from neural_alignment.maps import Conv, Matmul
 from neural_alignment.optimizers import rate_scheduler
 from neural_alignment.training import build
 from tests.layers.conformance import EVERY, draw, rule
-from tests.presets.support import parse
+from tests.presets.support import check_doubts, parse
 
 SCHEDULE = rate_scheduler.Coefficient(value=0.0, steps_per_epoch=10, train_epochs=2.0)
 
@@ -107,7 +107,7 @@ def test_variants_of_the_common_tests_are_sound(variant):
 
 @pytest.mark.parametrize("preset", config.preset_names())
 def test_presets_are_sound(preset):
-    assert build.doubts(config.read(parse(f"--preset={preset}")), layers=4) == []
+    check_doubts(preset, build.doubts(config.read(parse(f"--preset={preset}")), layers=4))
 
 
 def test_a_warning_is_shown_once():

@@ -88,6 +88,7 @@ def test_get_gives_the_set_as_it_is(name, folder):
         "image_size",
         "pixel_mean",
         "pixel_stddev",
+        "shuffle",
     )
 
 
