@@ -172,13 +172,12 @@ keras.Sequential([keras.Input((4,)), dense]).save(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("imports", "named"),
     [
         pytest.param("import rules_of_mine", "module 'rules_of_mine'", id="module"),
-        pytest.param(
-            RULE, "the script or notebook it was made in", id="script", marks=pytest.mark.slow
-        ),
+        pytest.param(RULE, "the script or notebook it was made in", id="script"),
     ],
 )
 def test_a_rule_of_ones_own_names_its_module(imports, named, tmp_path, monkeypatch):

@@ -76,6 +76,7 @@ def test_the_script_says_who_has_the_folder(source, tmp_path):
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 def test_many_at_once_leave_one_whole_set(source, tmp_path):
     alone = tmp_path / "alone"
     write(source, alone)

@@ -204,6 +204,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_very_long_images_take_bounded_memory():
     result = subprocess.run(
         [sys.executable, "-c", MEMORY.replace("{sides}", repr(SIDES))],

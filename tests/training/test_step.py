@@ -162,7 +162,7 @@ def test_an_unknown_loss_is_refused():
 
 @pytest.mark.parametrize("name", ["gd", "momentum"])
 @pytest.mark.parametrize("two", [False, True])
-@pytest.mark.parametrize("options", [{}, {"micro_batches": 4}, {"jit_compile": True}])
+@pytest.mark.parametrize("options", [{}, {"micro_batches": 4}])
 def test_biases_at_a_rate_of_their_own(name, two, options):
     factor, ends = 0.25, []
     for bias_rate in (1.0, factor):
