@@ -86,7 +86,9 @@ def saved(tmp_path_factory):
             "keras.saving.load_model",
             marks=pytest.mark.slow,
         ),
-        ("import neural_alignment", "neural_alignment.load_model"),
+        pytest.param(
+            "import neural_alignment", "neural_alignment.load_model", marks=pytest.mark.slow
+        ),
         pytest.param(
             "import neural_alignment\nfrom keras.models import load_model",
             "load_model",

@@ -61,6 +61,7 @@ def passed(result: subprocess.CompletedProcess) -> int:
     return int(re.search(r"(\d+) passed", result.stdout)[1])
 
 
+@pytest.mark.slow
 def test_the_quick_tests_pass(repository):
     result = run(repository, *PYTEST, "-v", *QUICK, "-k", QUICK_NAMES)
     assert passed(result) > 30

@@ -13,6 +13,7 @@ def _fresh_keras():
     keras.backend.clear_session()
 
 
+@pytest.mark.slow
 def test_ten_epochs(tmp_path):
     """Symmetric alignment learns and aligns, feedback learns without its weights being aligned."""
     runs = {}
