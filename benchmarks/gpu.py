@@ -310,13 +310,14 @@ def main(argv: list[str]) -> None:
         table.write()
     except OSError as error:
         raise app.UsageError(f"--output: {messages.of_system(error)}") from error
+    ended = None
     try:
         _measure_all(modes, clock, table)
     except (KeyboardInterrupt, OSError) as error:  # the disk may be full
-        what = messages.of_system(error) if isinstance(error, OSError) else "interrupted"
-        print(table.markdown())
-        sys.exit(f"gpu.py: {what}; {path} has the rows up to there")
+        ended = messages.of_system(error) if isinstance(error, OSError) else "interrupted"
     print(table.markdown())
+    if ended is not None:
+        sys.exit(f"gpu.py: {ended}; {path} has the rows up to there")
 
 
 def _output(backend: str) -> pathlib.Path:

@@ -266,19 +266,21 @@ def _check_linear_updates(settings: Settings) -> None:
     rule, o = settings.rule.make(), settings.optimizers
     if rule is not None and rule.needs_linear_updates:
         why = f"the rule {rule.name} with these options is exact where updates are linear in them"
-        _refuse_others(o, why, ("global", "alignment"))
+        switches = ("grad_clip", "use_noisy_global_opt", "use_noisy_alignment_opt")
+        _refuse_others(o, why, ("optimizer", "alignment_optimizer"), switches)
     if o.bias_rate != 1.0:
         why = f"bias_rate={o.bias_rate:g} is a factor of the rate where updates are linear in them"
-        _refuse_others(o, why, ("global",))
+        _refuse_others(o, why, ("optimizer",), ("grad_clip", "use_noisy_global_opt"))
 
 
-def _refuse_others(o: Optimizers, why: str, of: Sequence[str]) -> None:
+def _refuse_others(o: Optimizers, why: str, names: Sequence[str], switches: Sequence[str]) -> None:
+    """Refuses optimizers whose updates are not linear, and what makes updates that are not."""
     linear = optimizers.registry.LINEAR
-    for flag in [{"global": "optimizer"}.get(which, f"{which}_optimizer") for which in of]:
+    for flag in names:
         if getattr(o, flag) not in (None, *linear):
             expected = f"{' or '.join(linear)}, linear in gradients, as {why}"
             _refuse(flag, expected, getattr(o, flag))
-    for flag in ("grad_clip", *(f"use_noisy_{which}_opt" for which in of)):
+    for flag in switches:
         if getattr(o, flag):
             _refuse(flag, f"gradients as they are, as {why}", True)
 

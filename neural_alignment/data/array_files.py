@@ -139,6 +139,7 @@ def npz(path: str, content: bytes) -> dict[str, np.ndarray]:
                 if name is None:
                     raise ValueError(f"no {wanted}, but {', '.join(file.files) or 'nothing'}")
                 found[wanted] = file[name]
+    # NotImplementedError: packed in another way; AttributeError: one array, as of an .npy file.
     except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
             NotImplementedError, AttributeError) as error:  # fmt: skip
         raise ValueError(

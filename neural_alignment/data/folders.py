@@ -8,7 +8,7 @@ import glob
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from neural_alignment.messages import contents, one_line, size
 
 _log = logging.getLogger(__name__)
 
-_DEEPEST = 3  # folders below the one that was given
 LIMIT = 1 << 30  # bytes of pixels; a larger set is prepared, and read as it is trained on
 HELD_OUT = 5  # one image of so many of each class validates, where no folder does
 
@@ -139,13 +138,27 @@ def _of_other_kinds(folder: str) -> str:
 
 def _within(folder: str) -> str | None:
     """The first folder below one that holds no class folders itself, which does."""
-    for place, below, _ in os.walk(folder):
-        below.sort()
-        if os.path.relpath(place, folder).count(os.sep) >= _DEEPEST - 1:
-            below.clear()
-        if place != folder and (_parts(place, TRAIN)[0] or class_folders(place)):
-            return place
-    return None
+    places = below(folder, levels=3)
+    return next((p for p in places if _parts(p, TRAIN)[0] or class_folders(p)), None)
+
+
+def below(folder: str, levels: int) -> Iterator[str]:
+    """The folders below one, each before those in it, sorted by name.
+
+    Args:
+        folder: where to look.
+        levels: how far down.
+
+    Yields:
+        Their paths.
+    """
+    for place, inside, _ in os.walk(folder):
+        inside.sort()
+        if place == folder:
+            continue
+        if os.path.relpath(place, folder).count(os.sep) >= levels - 1:
+            inside.clear()
+        yield place
 
 
 def class_folders(folder: str) -> list[str]:

@@ -23,7 +23,6 @@ from neural_alignment.data.standardized import standardized
 
 _log = logging.getLogger(__name__)
 
-_DEEPEST = 3  # folders below the one that was given
 _FORMS = {"idx": "IDX files", "binary": "binary batches", "pickle": "pickled batches"}
 
 
@@ -173,11 +172,8 @@ def find(name: str, data_dir: str | None, download: bool = False) -> Found | Non
 def _check_deeper(name: str, folder: str) -> None:
     """Names the folder within in which the set's files lie, where they do."""
     known = SETS[name]
-    for place, below, _ in os.walk(folder):
+    for place in folders.below(folder, levels=4):
         within = os.path.relpath(place, folder)
-        if within.count(os.sep) >= _DEEPEST:
-            below.clear()
-        below.sort()
         # MNIST's files and Fashion-MNIST's have the same names.
         if ("fashion" in within.lower()) != ("fashion" in name) and "idx" in known.train:
             continue

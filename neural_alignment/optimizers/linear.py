@@ -31,8 +31,7 @@ def check(optimizer: Any, variables: Sequence[Any], clips: bool = False) -> None
         raise ValueError(
             "Expected gradient descent or momentum, without clipping, for a rule that is exact "
             "only where updates are linear in the gradients (product with factored=False). "
-            f"Received: {getattr(optimizer, 'name', optimizer)!r}, a {type(optimizer).__name__}"
-            f"{', behind clipping' if clips else ''}, for {wanting}. Take another optimizer, or "
+            f"Received: {_described(optimizer, clips)}, for {wanting}. Take another optimizer, or "
             "factored=True."
         )
 
@@ -52,10 +51,14 @@ def check_scaled(optimizer: Any, name: str, value: float, clips: bool = False) -
     if clips or not _is_linear(unscaled(optimizer)):
         raise ValueError(
             f"Expected gradient descent or momentum, without clipping, with {name}={value:g}, as a "
-            "factor of the gradient is one of the rate there alone. Received: "
-            f"{getattr(optimizer, 'name', optimizer)!r}, a {type(optimizer).__name__}"
-            f"{', behind clipping' if clips else ''}."
+            "factor of the gradient is one of the rate there alone. "
+            f"Received: {_described(optimizer, clips)}."
         )
+
+
+def _described(optimizer: Any, clips: bool) -> str:
+    name = getattr(optimizer, "name", optimizer)
+    return f"{name!r}, a {type(optimizer).__name__}{', behind clipping' if clips else ''}"
 
 
 def _is_linear(optimizer: Any) -> bool:

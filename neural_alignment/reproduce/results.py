@@ -147,14 +147,15 @@ def _measured(
     lines, _ = tables_of_runs.read(workdir / name, needed, column)
     if not lines or measure not in lines[0] or not lines[-1]["epoch"] > 0.0:
         return None
-    delay = recorded(workdir, "delay_epochs")
-    if epoch is not None and delay not in (None, NONE):
-        epoch += float(delay)
-    last = lines[-1]
-    if column and epoch is None:
-        ends, _ = tables_of_runs.read(workdir / "metrics.csv", ("epoch", "global_step"))
-        last = ends[-1] if ends else last
-    step = last["global_step"] if epoch is None else steps_after(epoch, last)
+    if epoch is not None:
+        delay = recorded(workdir, "delay_epochs")
+        trained = epoch if delay in (None, NONE) else epoch + float(delay)
+        step = steps_after(trained, lines[-1])
+    else:
+        ends = lines
+        if column:
+            ends, _ = tables_of_runs.read(workdir / "metrics.csv", ("epoch", "global_step"))
+        step = (ends or lines)[-1]["global_step"]
     factor = 100.0 if measure in _FRACTIONS else 1.0
     at = [row for row in lines if row["global_step"] == step]
     if quantity.layer is not None:
