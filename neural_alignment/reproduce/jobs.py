@@ -116,8 +116,9 @@ def jobs(
                 flags = {**recipe.flags, **series.flags}
                 place = folder / series.label
                 if value is not None:
-                    flags[recipe.sweep.flag] = value
-                    place = place / f"{recipe.sweep.flag}={flag_text(value)}"
+                    text = flag_text(value)
+                    flags |= {recipe.sweep.flag: value, **series.at.get(text, {})}
+                    place = place / f"{recipe.sweep.flag}={text}"
                 flags |= {"seed": seed, **(more or {})}
                 workdir = place / f"seed-{seed}"
                 yield Job(

@@ -23,11 +23,13 @@ class Series:
         label: what it is called.
         flags: of its runs, beside those of the recipe.
         swept: whether it has a run for each value of the sweep; else it is one point.
+        at: flags of the runs at one value of the sweep, by the value as it is written.
     """
 
     label: str
     flags: Mapping[str, FlagValue]
     swept: bool = True
+    at: Mapping[str, Mapping[str, FlagValue]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 
 from neural_alignment import alignments, reproduce
 from neural_alignment.config import UsageError
+from neural_alignment.config.flags import flag_text
 from neural_alignment.figures.registry import KINDS
 from neural_alignment.reproduce.jobs import jobs, scaled
 from neural_alignment.runs.table import LAYER_METRICS, METRICS
@@ -48,6 +49,25 @@ def test_published_numbers_belong_to_its_series(name):
                 assert len(values) <= 2
     for text in (recipe.title, recipe.source, recipe.cost):
         assert text.strip()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_flags_at_one_value_of_the_sweep_reach_its_runs(name):
+    recipe, whole = planned(name)
+    texts = [] if recipe.sweep is None else [flag_text(value) for value in recipe.sweep.values]
+    for series in recipe.series:
+        assert set(series.at) <= set(texts if series.swept else [])
+        for job in whole:
+            if job.series == series.label:
+                expected = series.at.get(flag_text(job.value), {})
+                assert dict(job.flags) | dict(expected) == dict(job.flags)
+
+
+def test_figure_6_keeps_the_factors_only_where_they_are_sparse():
+    _, sparse = planned("pfa_figure6")
+    dense = {job.name: job.settings() for job in sparse if job.value == 1.0}
+    assert not dense["PFA density=1.0 seed-0"].values["factored"]
+    assert all(job.settings().values["factored"] for job in sparse if "PFA density=0" in job.name)
 
 
 @pytest.mark.parametrize("name", ["leaderboard_digits_mlp", "leaderboard_digits_lenet"])
