@@ -95,12 +95,13 @@ def trained(name, dtype, made_optimizers, steps=STEPS, **options):
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [("dense", optimizer) for optimizer in OPTIMIZERS if optimizer != "slow"]
+    [("dense", optimizer) for optimizer in OPTIMIZERS if optimizer not in ("slow", "keras_sgd")]
     + [("conv", "two")]
     # TensorFlow runs groups on a CPU under XLA only, which compiles for seconds.
     + [
         pytest.param(name, optimizer, marks=pytest.mark.slow)
         for name, optimizer in (
+            ("dense", "keras_sgd"),
             ("conv", "nesterov_decayed"),
             ("groups", "nesterov_decayed"),
             ("groups", "two"),

@@ -205,7 +205,11 @@ class Here:
         os.chdir(self.path)
 
 
-@pytest.mark.parametrize("what", ["mine_{}", "{}/mine_{}.py", "mine_{}.py", "~/mine_{}.py"])
+@pytest.mark.parametrize(
+    "what",
+    ["mine_{}", "~/mine_{}.py"]
+    + [pytest.param(path, marks=pytest.mark.slow) for path in ("{}/mine_{}.py", "mine_{}.py")],
+)
 def test_a_module_of_one_s_own(tmp_path, what):
     name = f"r{abs(hash(what)) % 10**8}"
     (tmp_path / f"mine_{name}.py").write_text(RULE.format(name=name))

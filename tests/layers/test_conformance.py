@@ -139,10 +139,11 @@ def test_what_keras_compiles_agrees_with_the_equations(name):
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [("dense", "mixed_bfloat16"), ("conv2d_same", "mixed_float16"), ("dense_rank3", "float64")]
+    [("dense", "mixed_bfloat16"), ("conv2d_same", "mixed_float16")]
     + [
         pytest.param(name, policy, marks=pytest.mark.slow)
         for name, policy in (
+            ("dense_rank3", "float64"),
             ("dense", "mixed_float16"),
             ("conv2d_same", "mixed_bfloat16"),
             ("dense_rank3", "bfloat16"),

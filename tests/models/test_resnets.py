@@ -29,6 +29,7 @@ IMAGENET = {
 }
 # With 10 classes: BioTorch's.
 CIFAR = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018}
+DEEPEST = ("resnet152", "resnet200", "resnet152_v2", "resnet200_v2")
 SMALL = ("resnet18", "resnet18_v2", "resnet20")
 
 
@@ -59,7 +60,13 @@ def count(variables):
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
-@pytest.mark.parametrize(("name", "parameters"), (IMAGENET | CIFAR).items())
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] if each[0] in DEEPEST else [])
+        for each in (IMAGENET | CIFAR).items()
+    ],
+)
 def test_parameters_and_names(name, parameters):
     model = unfilled(name, num_classes=1000 if name in IMAGENET else 10)
     assert count(model.trainable_variables) == parameters

@@ -35,7 +35,7 @@ def shortened(name, workdir, steps=3):
 
 
 # One of every kind is quick; all of them are slow tests.
-QUICK = ("digits_symmetric", "digits_wm", "digits_product", "digits_direct", "digits_mixed")
+QUICK = ("digits_wm", "digits_direct", "digits_mixed")
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,9 @@ def test_a_trial_whose_record_was_lost_is_taken_up(tmp_path):
     assert all(starts(store, trial) == 1 for trial in range(6))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_search_that_is_told_to_stop_ends_its_trials(tmp_path, launcher, number):
     plan = make_plan(fake_space(epoch_seconds=0.4))
     pids = []

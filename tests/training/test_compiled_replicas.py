@@ -22,7 +22,7 @@ _COLLECTIVE = re.compile(
 )
 RULES = [None, *alignments.layer_names()]
 # Quick with Keras's BatchNormalization, and with ours; the others are slow tests.
-QUICK = {False: ("information",), True: (None, "symmetric", "mirror", "product", "direct")}
+QUICK = {False: ("symmetric",), True: (None, "mirror", "product", "direct")}
 
 
 def network(rule, normalization):
