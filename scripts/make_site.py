@@ -42,6 +42,7 @@ MODULES = {
     "neural_alignment.connection_metrics": "which pairs are connected",
     "neural_alignment.figures": "figures over what was measured",
     "neural_alignment.maps": "bilinear maps with two kernels",
+    "neural_alignment.training": "the trainer's step and loop; a run as a Keras model",
 }
 
 

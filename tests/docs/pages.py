@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from neural_alignment.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = sorted(
-    [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-)
+OTHERS = [ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")]
+PAGES = sorted([README, *OTHERS, *(ROOT / "docs").glob("*.md")])
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^ {4,}(.*)$", re.MULTILINE)
@@ -93,8 +94,8 @@ class Command:
         return f"{relative(self.page)}: {self.script} {' '.join(self.arguments)}"
 
 
-# The scripts that are in front of a command of the program.
-SCRIPTS = {
+# What runs a command of the program: the script in front of it, or its module.
+SCRIPTS = {name: f"neural_alignment/cli/{name}.py" for name in COMMANDS} | {
     "train": "scripts/train.py",
     "evaluate": "scripts/evaluate.py",
     "search": "scripts/search.py",
@@ -103,10 +104,7 @@ SCRIPTS = {
 
 
 def commands(page: Path) -> list[Command]:
-    """Every command of scripts/, of benchmarks/ or of the program in a page's code.
-
-    Commands of the program that no script stands for are left out.
-    """
+    """Every command of scripts/, of benchmarks/ or of the program in a page's code."""
     text = page.read_text()
     code = [code for language, code in _FENCE.findall(text) if language in ("", "bash", "sh")]
     code.append("\n".join(_INDENTED.findall(_FENCE.sub("", text))))

@@ -1,5 +1,6 @@
 """What holds for every page: links lead somewhere, names exist, commands parse."""
 
+import importlib
 import re
 import subprocess
 
@@ -81,6 +82,8 @@ def test_there_are_commands():
         "scripts/train.py",
         "scripts/evaluate.py",
         "scripts/search.py",
+        "neural_alignment/cli/figures.py",
+        "neural_alignment/cli/reproduce.py",
         "benchmarks/step_time.py",
     }
     assert len(WHOLE) > 8
@@ -95,6 +98,9 @@ def defined(script):
         search_flags.define_flags(fv)
     elif script == "scripts/prepare_imagenet.py":
         define_group(Preparation, fv)
+    elif script.startswith("neural_alignment/cli/"):
+        module = script.removesuffix(".py").replace("/", ".")
+        importlib.import_module(module)._PROGRAM.define(fv)
     else:
         return set(
             re.findall(r"(?:DEFINE_\w+|define_path)\(\s*\"(\w+)\"", (ROOT / script).read_text())
