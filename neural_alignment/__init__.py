@@ -69,8 +69,8 @@ def from_preset(name: str, steps_per_epoch: int, batch_size: int | None = None) 
         batch_size: where it is another than the preset's.
 
     Returns:
-        A `neural_alignment.config.made.Preset`: `alignment`, `optimizer`, `l2`, `batch_size`,
-        `epochs`.
+        A `neural_alignment.config.made.Preset`: `alignment`, `optimizer`, `l2`, `weight_decay`,
+        `batch_size`, `epochs`.
 
     Raises:
         ValueError: there is no such preset, or one that `fit` cannot do.

@@ -48,7 +48,7 @@ class Reproduction:
         False, "list what can be reproduced, and what it takes", flag="list", main=True
     )
     seeds: int | None = option(
-        None, "runs of each setting, with seeds 0, 1, ... (default: as published)", low=1, main=True
+        None, "runs of each setting, with seeds 0, 1, ... (default: the recipe's)", low=1, main=True
     )
     only: tuple[str, ...] = option((), "some of its lines or columns, comma-separated", main=True)
     scale: float = option(

@@ -1,4 +1,4 @@
-"""Training: the step, the loop, checkpoints, callbacks, flags. Imported when first used."""
+"""Training: the step, the loop, a run as a Keras model again. Imported when first used."""
 
 from __future__ import annotations
 
