@@ -12,6 +12,7 @@ import keras
 
 from neural_alignment import alignments, backend, keras_private
 from neural_alignment.alignments.initializers import FixedFraction, Masked
+from neural_alignment.layers import subclasses
 from neural_alignment.layers.collector import Call, TrainingStep, given_mask, probe, training_step
 from neural_alignment.layers.site import Place, Site
 from neural_alignment.maps import Linear
@@ -106,6 +107,11 @@ class Aligned(backend.LayerLosses):
     """
 
     places: ClassVar[tuple[Place, ...]] = (Place(),)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            cls.call = subclasses.checked(cls.call)  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -204,6 +210,7 @@ class Aligned(backend.LayerLosses):
     ) -> Tensor:
         if self.alignment is None:
             return super().call(inputs)
+        subclasses.note(self, training)
         # Keras hands the mask over where a wrapper calls each step apart (TimeDistributed), too.
         mask = keras_private.mask_of(inputs) if mask is None else mask
         inputs = self._as_floats(inputs)
@@ -268,9 +275,32 @@ class Aligned(backend.LayerLosses):
         count = itertools.count()
         at = {key: names.pop(id(w), "") or str(next(count)) for key, w in places.items()}
         at |= {name: name for name in names.values()}
+        self._refuse_what_would_be_lost([name for name in known if name not in at.values()])
         super().load_own_variables({key: store[name] for key, name in at.items() if name in known})
         for name in names.values():
             getattr(self, name).assign(store[name])
+
+    def _refuse_what_would_be_lost(self, others: list[str]) -> None:
+        """Refuses a file with weights that the layer has not, such as a sparse rule's mask."""
+        lost = [name for name in others if not name.endswith("noise_state")]  # says nothing of B
+        if lost:
+            rule = None if self.alignment is None else self.alignment.name
+            raise ValueError(
+                f"Expected the weights of layer {self.path!r} (rule {rule!r}) alone in the file. "
+                f"Received: {', '.join(lost)} beside them, which would be lost. Load them into a "
+                "model with the rule and the options that they were saved with; `strip` and "
+                "`align` copy it to others."
+            )
+
+    def quantize(self, mode: str | None = None, *args: Any, **kwargs: Any) -> None:
+        if self.alignment is not None:
+            # Keras makes a warning of it for a whole model.
+            raise NotImplementedError(
+                "Expected a layer without a rule to quantize, since Keras then computes past it. "
+                f"Received: layer {self.path!r} (rule {self.alignment.name!r}), which stays as it "
+                "is. Quantize strip(model)."
+            )
+        super().quantize(mode, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alignment": alignments.serialize(self.alignment)}
