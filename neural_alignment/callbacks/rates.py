@@ -21,7 +21,7 @@ from neural_alignment.optimizers.routed import RoutedOptimizer
 
 
 def check(model: keras.Model) -> None:
-    """Warns of backward kernels that the compiled optimizer drives away from R's minimum.
+    """Warns of backward kernels that training drives away from R's minimum, or from their W.
 
     Args:
         model: a compiled model.
@@ -34,7 +34,7 @@ def check(model: keras.Model) -> None:
     if optimizer is not None and not isinstance(optimizer, RoutedOptimizer):  # which looks itself
         for variable in model.trainable_variables:
             _check_variable(optimizer, variable)
-    for doubt in dict.fromkeys(_doubts(model)):
+    for doubt in dict.fromkeys((*_doubts(model), *_doubts_of_tied_kernels(model))):
         # Always from this place, so that Python's default filter shows each text once.
         warnings.warn(doubt, AlignmentWarning, stacklevel=1)
 
@@ -94,6 +94,29 @@ def _doubts(model: keras.Model) -> Iterator[str]:
     doubt = stability.amplification(swings)
     if doubt is not None:
         yield f"Symmetric: {doubt} (optimizers.RoutedOptimizer)"
+
+
+def _doubts_of_tied_kernels(model: keras.Model) -> Iterator[str]:
+    """Of a B that gets W's gradient, and whose W does not take the steps that it gives."""
+    held, constrained = [], []
+    for variable in model.trainable_variables:
+        forward = ties.forward_kernel(variable)
+        if forward is not None and not forward.trainable:
+            held.append(variable.path)
+        elif forward is not None and forward.constraint is not None:
+            constrained.append(variable.path)
+    if held:
+        yield (
+            "B gets W's gradient, and W is not trained by it, since it is frozen or LoRA's factors "
+            "move it: they part. Expected a frozen layer (layer.trainable = False), or with LoRA a "
+            f"rule that does not tie the gradients. Received: {', '.join(held)}"
+        )
+    if constrained:
+        yield (
+            "B gets W's gradient, and W a constraint behind every update, which B has not: they "
+            "part where it acts. Expected no kernel_constraint with a rule that ties the "
+            f"gradients. Received: {', '.join(constrained)}"
+        )
 
 
 def _of_backward_kernel(site: Site, optimizer: Any) -> Any:

@@ -208,3 +208,38 @@ def test_kernels_that_meet_go_to_one_optimizer(rule, rate):
 )
 def test_others_are_not_warned_of(optimizer, rule):
     assert fit(optimizer, rule, callbacks.GlobalStep(), steps=1)[1] == []
+
+
+def _tied(rule, change=None, **arguments):
+    layer = layers.Dense(2, alignment=rule, name="it", **arguments)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    if change is not None:
+        change(layer)
+    model.compile("sgd", "mse")
+    return model
+
+
+PARTED = {
+    "LoRA": (lambda rule: _tied(rule, lambda layer: layer.enable_lora(2)), "LoRA's factors"),
+    "frozen kernel": (
+        lambda rule: _tied(rule, lambda layer: setattr(layer.kernel, "trainable", False)),
+        "frozen",
+    ),
+    "constraint": (lambda rule: _tied(rule, kernel_constraint="non_neg"), "constraint"),
+    "frozen layer": (lambda rule: _tied(rule, lambda one: setattr(one, "trainable", False)), None),
+    "as it is": (_tied, None),
+}
+
+
+@pytest.mark.parametrize("rule", ["kolen_pollack", "product", "symmetric", "feedback"])
+@pytest.mark.parametrize("name", PARTED)
+def test_a_tied_kernel_whose_forward_kernel_goes_another_way_is_told(name, rule):
+    make, word = PARTED[name]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        rates.check(make(rule))
+    tied = rule in ("kolen_pollack", "product")
+    found = [str(one.message) for one in told if one.category is alignments.AlignmentWarning]
+    found = [text for text in found if "B gets W's gradient" in text]
+    assert len(found) == (tied and word is not None)
+    assert all(word in text and "it/backward_kernel" in text for text in found)
