@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from neural_alignment import keras_private
+
 Tensor = Any
 
 
@@ -71,6 +73,44 @@ def check_taken(model: keras.Model, inputs: Any) -> None:
         raise ValueError(
             f"Expected inputs of a batch as the model takes them, {wanted}. Received: {came}"
         ) from error
+
+
+def check_measured(
+    model: keras.Model,
+    inputs: Any,
+    labels: Any,
+    loss: Callable[[Any, Any], Tensor] | None,
+    sample_weight: Any,
+) -> None:
+    """Refuses a batch of which a model, now built, has no loss, before an epoch is over.
+
+    Args:
+        model: built.
+        inputs: as of `tensors`.
+        labels: the same.
+        loss: as of `loss_of`.
+        sample_weight: the same.
+
+    Raises:
+        ValueError: inputs or labels that the model or the loss does not take.
+    """
+    inputs, labels, sample_weight = tensors(inputs, labels, sample_weight, loss)
+    layers = [model, *keras_private.flatten_layers(model)]
+    try:
+        with keras_private.losses_kept(layers):
+            outputs = model(inputs, training=False)
+            loss_of(model, loss, sample_weight)(inputs, labels, outputs)
+    except Exception as error:  # as in `check_taken`
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            "Expected inputs and labels of a batch as the model and its loss take them. Received: "
+            f"{_shapes(inputs)} and {_shapes(labels)}, where it fails: {reason}"
+        ) from error
+
+
+def _shapes(part: Any) -> str:
+    leaves = keras.tree.flatten(part)
+    return ", ".join(str(tuple(getattr(leaf, "shape", ()))) for leaf in leaves)
 
 
 def _tensors(name: str, part: Any) -> Any:

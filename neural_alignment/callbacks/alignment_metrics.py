@@ -45,7 +45,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
 
     Raises:
         ValueError: inputs without labels, sample weights without a batch or with a loss, or a batch
-            of no examples, or of anything but arrays.
+            of no examples, or of anything but arrays; in training, before its first batch or
+            behind it, inputs or labels that the model or the loss does not take.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class AlignmentMetrics(keras.callbacks.Callback):
         self._undo: Callable[[], None] | None = None
         # Whether the epoch's logs are still to be extended, and whether a validation is under way.
         self._due = self._testing = False
+        self._unchecked = False  # whether model and loss have yet to be tried on the batch
         self._latest: dict[str, float] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -80,8 +82,17 @@ class AlignmentMetrics(keras.callbacks.Callback):
         rates.check(self.model)
         if self._batch is not None:
             one_batch.check_taken(self.model, self._batch[0])
+        self._unchecked = self._batch is not None
         self._restore()
         self._undo = hooks.wrap(self.model, keras_private.EPOCH_LOGS, _OWNER, self._extending)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tries the batch once the model is built, and not when an epoch is over."""
+        if self._unchecked:
+            self._unchecked = False
+            one_batch.check_measured(
+                self.model, *self._batch, self._loss_now(), self._sample_weight
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Wants this epoch measured."""
@@ -131,9 +142,7 @@ class AlignmentMetrics(keras.callbacks.Callback):
             connection_metrics.connection_metrics(self.model, of),
         ]
         if self._batch is not None:
-            loss = self._loss
-            if loss is None and not getattr(self.model, "compiled", False):
-                loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = self._loss_now()
             measure = metrics.path_metrics, error_metrics.error_metrics
             measured += [
                 one(self.model, *self._batch, loss, of, self._sample_weight) for one in measure
@@ -144,3 +153,8 @@ class AlignmentMetrics(keras.callbacks.Callback):
             for layer, values in by_layer.items()
             for name, value in values.items()
         }
+
+    def _loss_now(self) -> Callable[[Any, Any], Tensor] | None:
+        if self._loss is None and not getattr(self.model, "compiled", False):
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return self._loss

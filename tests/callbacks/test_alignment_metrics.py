@@ -312,3 +312,48 @@ def test_inputs_that_the_model_does_not_take_are_told_before_it_trains(name):
         fit(made, AlignmentMetrics(given, LABELS))
     for weight, earlier in zip(made.weights, before, strict=True):
         np.testing.assert_array_equal(value(weight), earlier)
+
+
+class Subclassed(keras.Model):
+    """A model whose inputs are known when it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(4, alignment="feedback")
+        self.last = layers.Dense(3, alignment="feedback")
+
+    def call(self, inputs, training=None):
+        return self.last(self.first(inputs, training=training), training=training)
+
+
+def unbuilt():
+    return keras.Sequential([layers.Dense(n, alignment="feedback") for n in (4, 3)])
+
+
+def failing(labels, outputs):
+    raise TypeError("no such labels")
+
+
+# What is wrong: inputs, labels, a loss of one's own, sample weights.
+UNFIT = {
+    "inputs": ({"inputs": X[:, :4], "labels": LABELS}, "\\(8, 4\\) and \\(8,\\)"),
+    "labels": ({"inputs": X, "labels": np.ones((8, 2, 2), "int32")}, "and \\(8, 2, 2\\)"),
+    "loss": ({"inputs": X, "labels": LABELS, "loss": failing}, "no such labels"),
+}
+
+
+@pytest.mark.parametrize("make", [Subclassed, unbuilt, lambda: nested("feedback")])
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_batch_that_cannot_be_measured_is_told_at_the_first_batch(name, make):
+    given, told = UNFIT[name]
+    made, ended = make(), []
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made.compile("sgd", loss, run_eagerly=True)
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ended.append(batch),
+        on_epoch_end=lambda epoch, logs: ended.append("epoch"),
+    )
+    told = "takes them, .* Received: \\(None, 4\\)" if made.built and name == "inputs" else told
+    with pytest.raises(ValueError, match=f"Expected inputs .*of a batch as the model .*{told}"):
+        fit(made, count, AlignmentMetrics(**given), batch_size=2)
+    assert ended in ([], [0])
