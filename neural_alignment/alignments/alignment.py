@@ -264,7 +264,7 @@ class Alignment(Facts, Options, abc.ABC):
         inputs: Tensor,
         *,
         forward_kernel: Tensor,
-        backward_kernel: Tensor,
+        backward_kernel: Tensor | Callable[[], Tensor],
         linear: Linear,
         variables: Mapping[str, Tensor] | None = None,
         bias: Tensor | None = None,
@@ -282,7 +282,7 @@ class Alignment(Facts, Options, abc.ABC):
         Args:
             inputs: of the layer, `[batch, ...]`.
             forward_kernel: W.
-            backward_kernel: B, W's shape.
+            backward_kernel: B, W's shape, or a function that makes it where R asks for it.
             linear: the layer's map.
             variables: the layer's variables for this rule (product needs its factor).
             bias: broadcastable to the output, or None.

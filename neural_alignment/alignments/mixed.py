@@ -234,7 +234,7 @@ class Mixed(Alignment):
         inputs: Tensor,
         *,
         forward_kernel: Tensor,
-        backward_kernel: Tensor,
+        backward_kernel: Tensor | Callable[[], Tensor],
         linear: Linear,
         variables: Mapping[str, Tensor] | None = None,
         bias: Tensor | None = None,

@@ -127,7 +127,7 @@ class Projections:
         linear: the layer's map.
         inputs: the layer's input, `[batch, ...]`, float32.
         forward_kernel: W.
-        backward_kernel: B, W's shape.
+        backward_kernel: B, W's shape, or a function that makes it when it is first asked for.
         bias: broadcastable to the output, or None.
         activation: of the layer; None is linear.
         forward_projection: `x W` of the layer's own input where it is known already, else None.
@@ -142,7 +142,7 @@ class Projections:
         linear: Linear,
         inputs: Tensor,
         forward_kernel: Tensor,
-        backward_kernel: Tensor,
+        backward_kernel: Tensor | Callable[[], Tensor],
         bias: Tensor | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
         forward_projection: Tensor | None = None,
@@ -152,7 +152,7 @@ class Projections:
         self.options = options
         self.linear = linear
         self.forward_kernel = forward_kernel
-        self.backward_kernel = backward_kernel
+        self._backward_kernel = backward_kernel
         self._inputs = inputs
         self._bias = bias
         self._known_projection = forward_projection
@@ -162,6 +162,12 @@ class Projections:
         if options.activation_fn_override is not None:
             activation = keras.activations.get(options.activation_fn_override)
         self._activation = activation
+
+    @cached_property
+    def backward_kernel(self) -> Tensor:
+        """B."""
+        given = self._backward_kernel
+        return given() if callable(given) else given
 
     @cached_property
     def input(self) -> Tensor:

@@ -206,20 +206,20 @@ class Site:
         is_first, variables = kept is None, variables if kept is None else kept
         dtype = self.layer.compute_dtype
         forward_kernel = self.forward_kernel
-        if is_backpropagation():
-            backward_kernel = forward_kernel
-        else:
-            backward_kernel = self.alignment.backward_kernel(
-                forward_kernel, variables, seed, linear=self.linear
-            )
+        make = functools.partial(
+            self.alignment.backward_kernel, forward_kernel, variables, seed, linear=self.linear
+        )
         if active_step() is None:
             inputs = backend.after(inputs, list(variables.values()))
         counts = training and self.layer.trainable and self.alignment.has_loss
         disturbed = inputs
         if counts and self.alignment.disturbs_input:
             disturbed = inputs + self.alignment.input_noise(inputs, seed)
-        factors = self.alignment.factors(variables, linear=self.linear)
-        if factors is None or is_backpropagation():
+        factors, backward_kernel = None, forward_kernel
+        if not is_backpropagation():
+            factors = self.alignment.factors(variables, linear=self.linear)
+            backward_kernel = make if factors is not None else make()  # made where R asks for it
+        if factors is None:
             projection = two_kernels(
                 self.linear,
                 disturbed,
@@ -307,8 +307,8 @@ class Site:
         dtype = "float64" if computed == "float64" else "float32"
         linear = Narrow(self.linear, computed) if computed == "bfloat16" else self.linear
 
-        def as_float(x: Tensor) -> Tensor:
-            return keras.ops.cast(x, dtype)
+        def as_float(x: Any) -> Any:
+            return (lambda: as_float(x())) if callable(x) else keras.ops.cast(x, dtype)
 
         bias = self.bias
         loss = self.alignment(

@@ -1,5 +1,7 @@
 """Product feedback in Dense layers: through its factors, or through their product, is the same."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -112,3 +114,27 @@ def test_a_batch_that_is_known_at_the_step_only(batch, jit):
     weights = {w.name: np.asarray(w.numpy(), "float64") for w in layer.weights}
     found = dict(zip(("x", "r"), (one.numpy() for one in made), strict=True))
     _equal(found, x, dy, weights, 1e-5)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.1])
+def test_b_is_not_made_where_its_factors_serve(monkeypatch, coefficient):
+    """Without a graph that would drop it, as on PyTorch, it costs `expansion` kernels' products."""
+    made = []
+
+    def counted(self, *args, **kwargs):
+        made.append(original(self, *args, **kwargs))
+        return made[-1]
+
+    original = alignments.Product.backward_kernel
+    monkeypatch.setattr(alignments.Product, "backward_kernel", counted)
+    with warnings.catch_warnings(action="ignore"):  # that without a decay B is not W
+        layer = _built(alignments.Product(decay_coef=coefficient, expansion=2.5))
+    with training_step(0, 0) as active:
+        layer(draw(SHAPES["few"]), training=True)
+    assert len(active.losses) == (coefficient > 0.0) and not made
+    r, w = layer.backward_kernel_r, layer.kernel
+    squares = sum(float(keras.ops.sum(keras.ops.square(one))) for one in (r, w))
+    for _, value in active.losses:
+        np.testing.assert_allclose(float(value), coefficient * squares, rtol=1e-5)
+    layer.backward_kernel_value()
+    assert len(made) == 1
