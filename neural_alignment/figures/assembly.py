@@ -146,10 +146,12 @@ def _read(file: Mapping[str, Any], path: str, window: tuple[float, float]) -> As
         notes.append(f"{path} has no blank: responses are as they are (which no score depends on)")
     if "category" in file:
         categories = _column(file, ("category",), images, path)
-        if categories.dtype.kind == "f" and not np.isfinite(categories).all():
+        numbered = categories.dtype.kind in "fiu"
+        unknown = int(_missing(file["category"], categories).sum()) if numbered else 0
+        if unknown:
             raise AssemblyError(
-                f"Expected a category of every image in {path}. Received: "
-                f"{int((~np.isfinite(categories)).sum())} that are no number"
+                f"Expected a category of every image in {path}. Received: {unknown} that are no "
+                "number"
             )
     else:
         categories = np.zeros(images, int)
@@ -213,10 +215,23 @@ def _averaged(
     if part is not None:
         index[places[0]] = part
     values = dataset[tuple(index)]
-    missing = [dataset.attrs[n] for n in ("_FillValue", "missing_value") if n in dataset.attrs]
-    known = np.isfinite(values) & ~np.isin(values, missing)
+    known = ~_missing(dataset, values)
     values = values * dataset.attrs.get("scale_factor", 1.0) + dataset.attrs.get("add_offset", 0.0)
     return np.where(known, values, math.nan).transpose(places).mean(axis=-2)
+
+
+def _missing(dataset: Any, values: np.ndarray) -> np.ndarray:
+    """Which of a data set's values stand for one that is missing: by the file's own mark, or unset.
+
+    What was never written has netCDF's number for that, 9.97e36 of floats, and no attribute of it.
+    """
+    marks = [dataset.attrs[n] for n in ("_FillValue", "missing_value") if n in dataset.attrs]
+    marks += [dataset.fillvalue] if dataset.fillvalue else []  # 0 is HDF5's, and a response
+    missing = ~np.isfinite(values)
+    for mark in map(np.ravel, marks):
+        if mark.dtype.kind in "fiu":  # of more digits than the values, maybe
+            missing |= np.isin(values, mark[np.isfinite(mark)].astype(values.dtype))
+    return missing
 
 
 def _axis_name(dimension: Any) -> str:

@@ -22,6 +22,7 @@ from neural_alignment.figures.assembly import Assembly, mean_of_known
 COMPONENTS = 25
 TRAINED_SHARE = 0.75
 _LEAST_TESTED = 3
+_ROUNDING = 1e-13  # of float64, in sums over many features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +186,11 @@ def predictivity(
     images = len(divisions[0][0])
     if images <= min(components, max(values.shape[1] for values in features.values())):
         notes.append(f"{images - 1} components, not {components}, are fitted to {images} images")
+    for layer, values in features.items():
+        asked = min(components, values.shape[1])
+        there = _directions(_of_order_one(values), components)
+        if 0 < there < min(asked, len(values) - 1):
+            notes.append(f"{layer}: {there} components, not {asked}, as its features have no more")
     return scores, notes
 
 
@@ -234,19 +240,45 @@ def _held_out(
     scores = np.full(measured.shape[1], math.nan)
     for images, sites in _alike(measured, usable):
         trained, tested = (part[images[part]] for part in division)
-        x, y = features[trained].astype(float), measured[np.ix_(trained, sites)]
+        x, y = _of_order_one(features[trained]), _of_order_one(measured[np.ix_(trained, sites)])
         varies = y.max(axis=0) > y.min(axis=0) if len(y) else np.zeros(len(sites), bool)
-        if len(tested) < _LEAST_TESTED or not varies.any() or not (x.max(0) > x.min(0)).any():
+        count = _directions(x, components) if varies.any() else 0
+        if len(tested) < _LEAST_TESTED or not count:
             continue
-        count = min(components, x.shape[1], len(x) - 1)
         with warnings.catch_warnings():
             # Fewer components than asked for explain all there is.
             warnings.filterwarnings("ignore", "Y residual is constant|y residual is constant")
             fitted = PLSRegression(count, scale=False).fit(x, y[:, varies])
-        predicted = fitted.predict(features[tested].astype(float)).reshape(len(tested), -1)
+        new = features[tested].astype(float) / _greatest(features[trained])
+        predicted = fitted.predict(new).reshape(len(tested), -1)
         kept = sites[varies]
         scores[kept] = correlation(predicted, measured[np.ix_(tested, kept)])
     return scores
+
+
+def _greatest(values: np.ndarray) -> float:
+    ends = (float(values.min()), float(values.max())) if values.size else (0.0,)
+    return max(map(abs, ends)) or 1.0
+
+
+def _of_order_one(values: np.ndarray) -> np.ndarray:
+    """Numbers over their greatest: scikit-learn takes very small ones for 0."""
+    return values.astype(float) / _greatest(values)
+
+
+def _directions(features: np.ndarray, most: int) -> int:
+    """How many components features have, `most` of them at most: the rank about their mean.
+
+    Beyond it the partial least squares are of rounding errors alone, divided by themselves.
+    """
+    if not features.size:
+        return 0
+    centred = features - features.mean(axis=0)
+    # A random projection to so many columns has the rank, as far as it goes, at little cost.
+    columns = np.random.default_rng(0).standard_normal((features.shape[1], most))
+    found = np.linalg.svd(centred @ columns, compute_uv=False)
+    least = _ROUNDING * max(found[0], np.abs(features).max())
+    return min(int((found > least).sum()), len(features) - 1)
 
 
 def _notes(

@@ -221,6 +221,79 @@ def test_missing_trials_are_nan_or_the_files_own_mark(tmp_path):
     assert np.isclose(read, whole).sum() == whole.size - 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "mark", "how"),
+    [
+        ("f4", 9.96920996838687e36, "never written"),  # as netCDF leaves it, without an attribute
+        ("f8", 9.969209968386869e36, "never written"),
+        ("i4", -2147483647, "never written"),
+        ("f4", -999.9, "_FillValue"),  # in more digits than the responses have
+        ("f4", np.float64(9.96921e36), "missing_value"),
+        ("i2", np.int64(-1), "missing_value"),
+        ("f4", np.array([-1.0, -2.0]), "missing_value"),
+        (">f4", -999.9, "_FillValue"),
+        ("f4", "none", "_FillValue"),  # a text is no mark: NaN alone is missing
+    ],
+)
+def test_what_is_missing_in_any_kind_of_number(tmp_path, kind, mark, how):
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["bin_start"], file["category"] = [70.0], np.zeros(4)
+        fill = mark if how == "never written" else None
+        held = file.create_dataset("responses", (4, 1, 1, 2), kind, fillvalue=fill)
+        for image in (0, 1, 3):
+            held[image] = image
+        if how != "never written":
+            held.attrs[how] = mark
+            held[2] = np.asarray(np.nan if isinstance(mark, str) else np.ravel(mark)[-1], kind)
+    found = read_assembly(tmp_path / "a.nc").responses[:, 0, 0]
+    np.testing.assert_array_equal(found, [0.0, 1.0, np.nan, 3.0])
+
+
+def test_a_category_that_was_never_written_is_refused(tmp_path):
+    path = write(tmp_path / "a.nc", recorded(), category=None)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("category", LABELS.shape, "i4", fillvalue=-2147483647)[1:] = LABELS[1:]
+    with pytest.raises(AssemblyError, match="a category of every image .*Received: 1 that"):
+        read_assembly(path)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e-17, 1e9])
+@pytest.mark.parametrize(
+    "made_of",
+    [
+        lambda base, draw: base @ draw.standard_normal((5, 60)),
+        lambda base, draw: np.repeat(base, 6, axis=1),
+        lambda base, draw: np.hstack([base, np.zeros((len(base), 30))]),  # units that are dead
+        lambda base, draw: np.hstack([base, np.ones((len(base), 30))]),
+        lambda base, draw: np.hstack([base, base.sum(axis=1, keepdims=True), base]),
+    ],
+)
+def test_features_of_few_directions_score_as_those_alone(made_of, size):
+    draw = np.random.default_rng(0)
+    base = draw.standard_normal((120, 5))
+    responses = base @ draw.standard_normal((5, 6)) + 0.1 * draw.standard_normal((120, 6))
+    assembly = Assembly(responses[:, None] * size, np.zeros(120), list("abcdef"))
+    alone, more = (
+        predictivity({"layer": features}, assembly)
+        for features in (base, size * made_of(base, np.random.default_rng(1)))
+    )
+    np.testing.assert_allclose(more[0][0].raw, alone[0][0].raw, atol=1e-3)
+    assert min(alone[0][0].raw) > 0.9
+    asked = min(25, made_of(base, np.random.default_rng(1)).shape[1])
+    assert f"layer: 5 components, not {asked}, as its features have no more" in more[1]
+
+
+def test_features_of_a_few_values_have_a_score():
+    draw = np.random.default_rng(0)
+    features = np.zeros((120, 40))
+    features[:, :3] = draw.integers(0, 2, (120, 3))
+    responses = features @ draw.standard_normal((40, 6)) + 0.01 * draw.standard_normal((120, 6))
+    scores, _ = predictivity(
+        {"layer": features}, Assembly(responses[:, None], np.zeros(120), list("abcdef"))
+    )
+    assert min(scores[0].raw) > 0.99
+
+
 def test_what_an_assembly_lacks_is_said(tmp_path):
     read = read_assembly(write(tmp_path / "a.h5", recorded(), blank=None, category=None))
     assert ["no blank" in read.notes[0], "no category" in read.notes[1]] == [True, True]
