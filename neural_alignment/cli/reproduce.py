@@ -26,7 +26,7 @@ from neural_alignment.config.options import (
 from neural_alignment.exits import DONE, FAILED, Interrupted
 from neural_alignment.figures.tables import RunReadError
 from neural_alignment.reproduce import results
-from neural_alignment.reproduce.jobs import Job, folder_of, jobs
+from neural_alignment.reproduce.jobs import Job, folder_of, jobs, seeds_there
 from neural_alignment.reproduce.runner import Missed, Runner, log_of
 from neural_alignment.runs.directory import RunDirectoryError
 from neural_alignment.search import devices, forkserver
@@ -188,12 +188,12 @@ def _there(
     more: Mapping[str, str],
 ) -> list[Job]:
     """The jobs that are done: those asked for, and what the folder holds of the recipe beside."""
-    seeds = max([recipe.seeds, *(job.seed + 1 for job in planned)])
+    seeds = seeds_there(folder_of(recipe, outdir, scale))
     asked = {job.workdir for job in planned}
     found = []
     for job in jobs(recipe, outdir, seeds=seeds, scale=scale, more=more):
         try:
-            found += [job] if job.is_done() else []
+            found += [job] if job.workdir.is_dir() and job.is_done() else []
         except RunDirectoryError as error:  # of those asked for it was said before anything ran
             if job.workdir in asked:
                 raise

@@ -65,4 +65,4 @@ def checked(text: str, metadata: Mapping[str, Any]) -> str:
 def scaled(text: str, factor: float) -> str:
     """The same values at epochs that are `factor` times as late."""
     epochs, values = steps(text)
-    return ",".join(f"{e * factor:g}:{v!r}" for e, v in zip(epochs, values, strict=True))
+    return ",".join(f"{e * factor:.12g}:{v!r}" for e, v in zip(epochs, values, strict=True))

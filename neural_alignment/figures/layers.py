@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from neural_alignment.figures import style
 from neural_alignment.figures.curves import line, over_epochs
-from neural_alignment.figures.material import Drawn, Material, Row
+from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.reader import Group, Run, grouped
 from neural_alignment.figures.summary import summarise
 
@@ -98,8 +98,14 @@ def draw_by_depth(material: Material) -> Drawn:
         (layers, measure)
         for layers, of_network in networks.items()
         for measure in ("weight_angle", "error_angle")
-        if any(run.measures(measure) for group in of_network for run in group.runs)
+        if any(_at_end(run, measure) for group in of_network for run in group.runs)
     ]
+    if not shown:
+        raise NotDrawn(
+            "Expected angles of the last epoch in layers.csv. Received: "
+            f"{', '.join(str(run.folder) for group in groups for run in group.runs)} without. Let "
+            "the run go on with the same command; kernels that are not finite have no angle"
+        )
     width = min(4.6, 2.4 + 0.14 * max(map(len, networks)))
     figure, axes = style.panels(len(shown), width=width, height=2.9)
     table: list[Row] = []
@@ -111,6 +117,11 @@ def draw_by_depth(material: Material) -> Drawn:
     _in_degrees(axes, table)
     style.legend_above(figure)
     return Drawn(figure, table)
+
+
+def _at_end(run: Run, measure: str) -> bool:
+    """Whether a run's layers have a measure after the last epoch."""
+    return any(math.isfinite(run.at_end(name).get(measure, math.nan)) for name in run.layers)
 
 
 def _final(panel: Axes, group: Group, measure: str, index: int) -> list[Row]:

@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from neural_alignment.config.flags import flag_defaults, rule_defaults
 from neural_alignment.figures import tables
@@ -218,15 +218,19 @@ def _incomplete(run: Run) -> Iterator[str]:
             f"{run.folder} has no row of {', '.join(behind)} after {done:g} epochs in layers.csv: "
             "what is shown of the end of training is without"
         )
-    lost = [
-        row["epoch"]
-        for row in run.metrics
-        if row["epoch"] > 0.0 and not math.isfinite(row["loss"] + row["val_top1"])
-    ]
-    if lost:
+    broken: dict[float, list[str]] = {}
+    for column in ("loss", "val_loss", "val_top1"):
+        lost = [
+            row["epoch"]
+            for row in run.metrics
+            if row["epoch"] > 0.0 and not math.isfinite(row.get(column, 0.0))
+        ]
+        if lost:
+            broken.setdefault(lost[0], []).append(column)
+    for epoch, names in broken.items():
         yield (
-            f"{run.folder} has numbers that are not finite from epoch {lost[0]:g} on: they are in "
-            "no line and no mean"
+            f"{run.folder} has numbers that are not finite from epoch {epoch:g} on as "
+            f"{', '.join(names)}: they are in no line and no mean"
         )
 
 
@@ -253,13 +257,24 @@ def _within(
         return [folder], [], []
     if is_search(folder):
         return [], [folder], []
-    searches = sorted(path.parent for path in files(folder, "search.json"))
-    runs, parts = [], []
-    for place in sorted({path.parent for path in files(folder, "flags.cfg", "metrics.csv")}):
-        if any(search in (place, *place.parents) for search in searches):
+    runs: list[pathlib.Path] = []
+    parts: list[str] = []
+
+    def not_read(error: OSError) -> None:
+        parts.append(f"{error.filename} is left out: it cannot be read, {error.strerror}")
+
+    found = list(files(folder, "search.json", "flags.cfg", "metrics.csv", not_read=not_read))
+    searches = sorted(path.parent for path in found if path.name == "search.json")
+    for place in sorted({path.parent for path in found} - {*searches}):
+        if any(search in place.parents for search in searches):
             continue
-        lost = [name for name in ("flags.cfg", "metrics.csv") if not (place / name).is_file()]
-        if is_run(place) and "flags.cfg" not in lost:
+        try:
+            lost = [name for name in ("flags.cfg", "metrics.csv") if not (place / name).is_file()]
+            complete = is_run(place) and "flags.cfg" not in lost
+        except OSError as error:
+            not_read(error)
+            continue
+        if complete:
             runs.append(place)
         elif lost:
             parts.append(f"{place} is left out: it has no {lost[0]}, which a run has")
@@ -275,18 +290,21 @@ def _listed(parts: Sequence[str]) -> str:
     return f" ({'; '.join(parts[:3])}{'; ...' if len(parts) > 3 else ''})" if parts else ""
 
 
-def files(folder: pathlib.Path, *names: str) -> Iterator[pathlib.Path]:
+def files(
+    folder: pathlib.Path, *names: str, not_read: Callable[[OSError], None] | None = None
+) -> Iterator[pathlib.Path]:
     """The files of some names in a folder and in those below it, links to folders included.
 
     Args:
         folder: where to look.
         *names: of the files.
+        not_read: called with the error of each folder that cannot be looked into.
 
     Yields:
         Their paths.
     """
     seen = set()
-    for place, below, there in os.walk(folder, followlinks=True):
+    for place, below, there in os.walk(folder, onerror=not_read, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:  # a link back
             below.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from neural_alignment import config
@@ -15,6 +16,7 @@ from neural_alignment.reproduce.recipe import FlagValue, Recipe, Series
 from neural_alignment.runs.directory import check_flags
 from neural_alignment.runs.table import METRICS, Table, has_ended
 
+_SEED = re.compile(r"seed-(\d{1,4})")
 # Flags that count epochs and move with the length of a run.
 _EPOCHS = (
     *("max_epochs", "warmup_epochs", "alignment_warmup_epochs", "drops", "alignment_drops"),
@@ -144,6 +146,20 @@ def folder_of(recipe: Recipe, outdir: pathlib.Path, scale: float) -> pathlib.Pat
     return outdir / (recipe.name if scale == 1.0 else f"{recipe.name}-x{scale:g}")
 
 
+def seeds_there(folder: pathlib.Path) -> int:
+    """How many seeds the runs in a recipe's folder have: the greatest, and one.
+
+    Args:
+        folder: as `folder_of` has it.
+
+    Returns:
+        The number; 0 without runs.
+    """
+    runs = (path for runs in ("*/seed-*", "*/*/seed-*") for path in folder.glob(runs))
+    numbers = (_SEED.fullmatch(run.name) for run in runs if run.is_dir())
+    return max((int(number[1]) + 1 for number in numbers if number), default=0)
+
+
 def _values(recipe: Recipe, series: Series) -> Sequence[FlagValue | None]:
     return (None,) if recipe.sweep is None or not series.swept else recipe.sweep.values
 
@@ -185,7 +201,7 @@ def scaled(
             continue
         if name in _EPOCHS or name.endswith("_coef_cycle"):
             several = value if isinstance(value, list | tuple) else [value]
-            changed[name] = ",".join(f"{_times(float(each), factor):g}" for each in several)
+            changed[name] = ",".join(f"{_times(float(each), factor):.12g}" for each in several)
         elif name.endswith("_coef_schedule_rate"):
             changed[name] = value / factor
         elif kinds[name] is ByEpochText:
@@ -194,7 +210,8 @@ def scaled(
 
 
 def _times(epochs: float, factor: float) -> float:
-    return round(epochs * factor, 6)
+    """Epochs of a longer or shorter run, to twelve digits: no step of a run is lost by fewer."""
+    return float(f"{epochs * factor:.12g}")
 
 
 def _settings(lines: Sequence[str]) -> Settings:

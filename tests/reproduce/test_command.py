@@ -308,6 +308,27 @@ def test_notes_of_the_figures_are_told(there, tmp_path, capfd):
     assert said.out.count("angles is not drawn: Expected") <= 1 and "angles: " not in said.out
 
 
+@pytest.mark.parametrize("seed", [2, 7, 12])
+def test_all_seeds_that_are_there_are_in_the_table(seed, there, tmp_path):
+    assert run(there, "--only=BP", "--nodraw") == 0  # seeds 0 and 1, as the recipe has it
+    shutil.copytree(there / "out/tiny/BP", tmp_path / "tiny/BP")
+    more = tmp_path / f"tiny/BP/seed-{seed}"
+    shutil.copytree(there / "out/tiny/BP/seed-1", more)
+    flags = (more / "flags.cfg").read_text()
+    (more / "flags.cfg").write_text(flags.replace("--seed=1\n", f"--seed={seed}\n"))
+    (tmp_path / "tiny/BP/seed-x").mkdir()
+    HereLauncher.started.clear()
+    arguments = ["--seeds=1", "--only=BP", "--nodraw", f"--outdir={tmp_path}"]
+    assert command.main(["reproduce", "tiny", *arguments]) == 0
+    assert HereLauncher.started == []
+    (row,) = [
+        each
+        for each in results.from_csv((tmp_path / "tiny/table.csv").read_text())
+        if each.quantity == "accuracy, %"
+    ]
+    assert row.seeds == 3
+
+
 def test_theory_and_what_is_there_need_no_tensorflow(there, tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert command.main(["reproduce", "theory", f"--outdir={tmp_path}", "--nodraw"]) == 0

@@ -7,10 +7,12 @@ import sys
 import pytest
 
 from neural_alignment import alignments, reproduce
-from neural_alignment.config import UsageError
+from neural_alignment.config import UsageError, by_epoch
 from neural_alignment.config.flags import flag_text
 from neural_alignment.figures.registry import KINDS
+from neural_alignment.reproduce import jobs as jobs_module
 from neural_alignment.reproduce.jobs import jobs, scaled
+from neural_alignment.runs.steps import whole_steps
 from neural_alignment.runs.table import LAYER_METRICS, METRICS
 
 RECIPES = reproduce.names()
@@ -97,6 +99,19 @@ def test_all_that_counts_epochs_moves_with_the_length(preset, moved):
     flags = scaled({"preset": preset, "seed": 3}, 0.1, OUT / "seed-3")
     assert (flags["preset"], flags["seed"]) == (preset, 3)
     assert {name: flags[name] for name in moved} == moved
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 937, 12493, 12494])
+def test_a_length_of_whole_steps_is_that_many(steps):
+    flags = {"alignment": "mirror", "train_epochs": 40, "max_epochs": 40, "keep_epochs": "0,40"}
+    flags |= {"amp_coef_schedule": "0:0.5,40:0.25", "constant_lr": False, "drops": "40"}
+    factor = steps / (40 * 937)
+    moved = scaled(flags, factor, OUT / "run")
+    job = jobs_module.Job(series="", value=None, seed=0, flags=moved, workdir=OUT / "other")
+    settings = job.settings()  # nothing is beyond the end
+    ends = [settings.plan.train_epochs, settings.plan.max_epochs, settings.plan.keep_epochs[1]]
+    ends += [settings.rate.drops[0], by_epoch.steps(moved["amp_coef_schedule"])[0][1]]
+    assert [whole_steps(epochs, 937) for epochs in ends] == [steps] * 5
 
 
 def test_growth_of_a_coefficient_is_by_epoch_and_moves_the_other_way():
