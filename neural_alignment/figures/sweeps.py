@@ -24,6 +24,8 @@ _NOISE_FLAGS = (
     "noisy_global_opt_variance",
     "noisy_alignment_opt_variance",
 )
+# A product path is kept as its factors where they are sparse; dense ones train alike as R Q.
+_SPARSITY_FLAGS = ("density", "factored")
 _DEFAULT_VARIANCE = 1.0
 _AXIS = "top-1 (%)"
 
@@ -129,7 +131,7 @@ def draw_sparsity(material: Material) -> Drawn:
     Raises:
         NotDrawn: no two runs differ in their density.
     """
-    found = _swept(material.runs, sparsity, ("density",))
+    found = _swept(material.runs, sparsity, _SPARSITY_FLAGS)
     if not any(len(points) > 1 for _, points in found):
         raise NotDrawn(
             "Expected runs that differ in the density of their feedback weights. Received: none "
@@ -225,10 +227,10 @@ def _by_setting(
     """For each group of runs that differ in one setting, the summary at each of its values."""
     found = []
     for group in grouped(runs, without=flags):
-        by_value: dict[Any, list[float]] = {}
-        for run in group.runs:
-            by_value.setdefault(setting(run), []).append(top1(run))
-        found.append((group, {x: summarise(by_value[x]) for x in sorted(by_value)}))
+        by_value: dict[Any, dict[str, float]] = {}
+        for run in group.runs:  # a seed counts once, however its setting is spelled
+            by_value.setdefault(setting(run), {}).setdefault(run.seed, top1(run))
+        found.append((group, {x: summarise(by_value[x].values()) for x in sorted(by_value)}))
     return found
 
 

@@ -16,6 +16,7 @@ from neural_alignment.reproduce.recipe import FlagValue, Recipe, Series
 from neural_alignment.runs.directory import check_flags
 from neural_alignment.runs.table import METRICS, Table, has_ended
 
+_LEAST_EPOCHS = 1e-6  # of a run, whatever its scale: no data set has so many steps
 _SEED = re.compile(r"seed-(\d{1,4})")
 # Flags that count epochs and move with the length of a run.
 _EPOCHS = (
@@ -186,7 +187,7 @@ def scaled(
     if not settings.timing.constant_rate:
         raise UsageError("--constant_rate: expected true, to scale a run's length. Received: false")
     changed: dict[str, FlagValue] = {"train_epochs": _times(settings.plan.train_epochs, factor)}
-    if not changed["train_epochs"]:
+    if changed["train_epochs"] < _LEAST_EPOCHS:
         raise UsageError(f"--scale: expected what leaves a run some length. Received: {factor:g}")
     in_force = set(settings.given)
     for prefix, rate in (("", settings.rate), ("alignment_", settings.alignment_rate)):

@@ -83,6 +83,25 @@ SWEPT = {
         [({"rule": "backprop"}, 0.9), ({"density": "0.5"}, 0.5), ({"density": None}, 0.8)],
         {("symmetric", 0.0): 80.0, ("symmetric", 50.0): 50.0, ("backprop", ""): 90.0},
     ),
+    "a product path that is kept as R Q where it is dense": (
+        draw_sparsity, "sparsity",
+        [({"rule": "product", "density": 1.0, "factored": "false"}, 0.8),
+         ({"rule": "product", "density": 0.5, "factored": "true"}, 0.5),
+         ({"rule": "backprop"}, 0.9)],
+        {("product", 0.0): 80.0, ("product", 50.0): 50.0, ("backprop", ""): 90.0},
+    ),
+    "a product path that is kept both ways": (
+        draw_sparsity, "sparsity",
+        [({"rule": "product", "density": 1.0, "factored": text}, 0.8) for text in ("false", "true")]
+        + [({"rule": "product", "density": 0.5, "factored": "true"}, 0.5)],
+        {("product", 0.0): 80.0, ("product", 50.0): 50.0},
+    ),
+    "one variance, spelled in two ways": (
+        draw_noise, "variance",
+        [({J: "true", "noisy_opt_variance": 0.1}, 0.8), ({}, 0.9),
+         ({J: "true", "noisy_global_opt_variance": 0.1}, 0.8)],
+        {("symmetric", 0.1): 80.0, ("symmetric", 0.0): 90.0},
+    ),
 }  # fmt: skip
 
 
