@@ -13,7 +13,8 @@ from neural_alignment.messages import one_line
 FORMATS = {"original": 0, "usual": 1}  # index in `LAYOUTS`
 _QUALITY = 100  # of images that are no plain JPEGs and have to be encoded again
 _ORIENTATION = 0x0112  # EXIF's tag
-_JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG", b"BM"  # how such files begin
+# How such files begin; TensorFlow reads the third under another's ending.
+_JPEG, _PNG, _RIFF, _BMP = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM"
 
 
 def decode(contents: bytes) -> np.ndarray:
@@ -84,11 +85,14 @@ def orientation(contents: bytes) -> int:
     """
     import PIL.JpegImagePlugin
     import PIL.PngImagePlugin
+    import PIL.WebPImagePlugin
 
     if contents.startswith(_JPEG):
         reader = PIL.JpegImagePlugin.JpegImageFile
     elif contents.startswith(_PNG):
         reader = PIL.PngImagePlugin.PngImageFile
+    elif contents.startswith(_RIFF):
+        reader = PIL.WebPImagePlugin.WebPImageFile
     else:
         return 1
     try:

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import PIL.ImageOps
 import pytest
@@ -98,6 +99,13 @@ def test_every_orientation(turn, form, mode):
     decoded = tf.io.decode_jpeg(jpeg, channels=3).numpy().astype(int)
     np.testing.assert_allclose(decoded[inside], wanted[inside], atol=12)
     np.testing.assert_allclose(decoded[-6:-2, -6:-2], wanted[-6:-2, -6:-2], atol=12)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_orientation_of_a_webp_under_another_s_ending(turn):
+    if not PIL.features.check("webp"):
+        pytest.skip("Pillow was built without WebP")
+    assert encode.orientation(stored(turn, "WEBP", "RGB")[0]) == turn
 
 
 def test_an_upright_jpeg_is_kept_to_the_byte():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from neural_alignment import data
@@ -655,6 +656,24 @@ def test_an_npz_of_other_whole_numbers(kind, tmp_path):
     write_npz(tmp_path / "mnist.npz", made)
     with pytest.raises(ValueError, match=r"y_train of unsigned bytes .* int64 \[30\], -1 to 8"):
         data.get("mnist", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("form", ["idx", "npz", "folders"])
+def test_pixels_of_0_and_1_are_not_taken_for_bytes(form, tmp_path):
+    made = [a > 127 if a.ndim == 3 else a for a in arrays(seed=1)]
+    made = [a.astype(np.uint8) for a in made]
+    if form == "idx":
+        write_idx(tmp_path, made)
+    elif form == "npz":
+        write_npz(tmp_path / "mnist.npz", made)
+    else:
+        for place, images, labels in (("train", *made[:2]), ("test", *made[2:])):
+            for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                folder = tmp_path / place / str(label % 2)
+                folder.mkdir(parents=True, exist_ok=True)
+                PIL.Image.fromarray(image).save(folder / f"{i}.png")
+    with pytest.raises(ValueError, match="pixels from 0 to 255.*0 and 1 alone.*Multiply them"):
+        data.get("image_folder" if form == "folders" else "mnist", data_dir=tmp_path)
 
 
 def test_what_stands_in_the_place_of_a_file(tmp_path):
