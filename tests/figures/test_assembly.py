@@ -82,3 +82,40 @@ def test_sites_are_named_by_any_name_of_their_dimension(name, kind, tmp_path):
     numbers = [str(i + 5 * (name == "site")) for i in range(SITES)]
     read = read_assembly(path)
     assert list(read.sites) == (numbers if kind == "numbers" else texts) and read.notes == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "how"),
+    [
+        ("f4", 9.96920996838687e36, "never written"),  # as netCDF leaves it, without an attribute
+        ("f8", 9.969209968386869e36, "never written"),
+        ("i4", -2147483647, "never written"),
+        ("f4", -999.9, "_FillValue"),  # in more digits than the responses have
+        ("f4", np.float64(9.96921e36), "missing_value"),
+        ("i2", np.int64(-1), "missing_value"),
+        ("f4", np.array([-1.0, -2.0]), "missing_value"),
+        (">f4", -999.9, "_FillValue"),
+        ("f4", "none", "_FillValue"),  # a text is no mark: NaN alone is missing
+    ],
+)
+def test_what_is_missing_in_any_kind_of_number(tmp_path, kind, mark, how):
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["bin_start"], file["category"] = [70.0], np.zeros(4)
+        fill = mark if how == "never written" else None
+        held = file.create_dataset("responses", (4, 1, 1, 2), kind, fillvalue=fill)
+        for image in (0, 1, 3):
+            held[image] = image
+        if how != "never written":
+            held.attrs[how] = mark
+            held[2] = np.asarray(np.nan if isinstance(mark, str) else np.ravel(mark)[-1], kind)
+    found = read_assembly(tmp_path / "a.nc").responses[:, 0, 0]
+    np.testing.assert_array_equal(found, [0.0, 1.0, np.nan, 3.0])
+
+
+def test_a_category_that_was_never_written_is_refused(tmp_path):
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        file["bin_start"], file["responses"] = [70.0], np.zeros((4, 1, 1, 2))
+        file.create_dataset("category", (4,), "i4", fillvalue=-2147483647)[1:] = [1, 1, 2]
+    with pytest.raises(AssemblyError, match="a category of every image .*Received: 1 that"):
+        read_assembly(path)

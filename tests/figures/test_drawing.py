@@ -1,6 +1,5 @@
 """Figures of runs: what is drawn is what the runs have, and what is missing is named."""
 
-import re
 import subprocess
 import sys
 import warnings
@@ -155,28 +154,6 @@ def test_a_run_whose_every_number_is_nan(tmp_path):
     written = draw([run], tmp_path / "out", formats=["svg"])
     assert written.files == []
     assert {"curves", "angles", "error_angles", "depth"} <= set(written.not_drawn)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda cells: None,  # the run, or its copy, ended between the two tables
-        lambda cells: [*cells[:3], "nan", "nan", "nan"],
-        lambda cells: [cells[0], "125", *cells[2:]],
-    ],
-)
-def test_angles_of_earlier_epochs_alone(change, tmp_path):
-    run = make_run(tmp_path / "run")
-    head, *rows = (run / "layers.csv").read_text().splitlines()
-    cells = [row.split(",") for row in rows]
-    kept = [change(row) if row[0] == "3" else row for row in cells]
-    (run / "layers.csv").write_text("\n".join([head, *(",".join(r) for r in kept if r)]) + "\n")
-    written = draw([run], tmp_path / "out", formats=["svg"])
-    assert {path.stem for path in written.files} >= {"curves", "angles"}
-    assert re.search(r"angles of the last epoch .*run without", written.not_drawn["depth"])
-    beside = make_run(tmp_path / "beside", seed=1)
-    drawn = draw([run, beside], tmp_path / "out", ["depth"], formats=["svg"])
-    assert {row["runs"] for row in read_table(drawn.files[-1])} == {"1"}
 
 
 def test_angles_of_a_rule_without_a_kernel(tmp_path):

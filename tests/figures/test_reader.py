@@ -1,9 +1,6 @@
 """Run directories as figures see them."""
 
-import errno
 import math
-import os
-import pathlib
 import re
 
 import pytest
@@ -152,51 +149,6 @@ def test_a_run_that_lost_a_file_is_named(case, tmp_path):
     if "whole epoch" not in said:
         with pytest.raises(RunReadError, match=f"which holds none .{part} is left out"):
             read([tmp_path / "below"])
-
-
-def shut(monkeypatch, *names):
-    """Folders of these names cannot be looked into, as another user's: tests may run as root."""
-    look = os.scandir
-
-    def scandir(path="."):
-        if os.path.basename(os.fspath(path)) in names:
-            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
-        return look(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-
-
-@pytest.mark.parametrize("place", ["of_another/b", "of_another", "x/y/of_another/b"])
-def test_a_folder_that_may_not_be_read_is_named(place, tmp_path, monkeypatch):
-    make_run(tmp_path / "runs/a")
-    make_run(tmp_path / "runs" / place, seed=1)
-    shut(monkeypatch, "of_another")
-    found = read([tmp_path / "runs"])
-    assert [run.folder.name for run in found.runs] == ["a"]
-    hidden = (tmp_path / "runs" / place.partition("/b")[0],)
-    assert found.notes == (*[f"{path} is left out: it cannot be read, Permission denied"
-                             for path in hidden],)  # fmt: skip
-    with pytest.raises(PermissionError, match="of_another"):
-        read(hidden)
-    if place.startswith("x"):
-        with pytest.raises(RunReadError, match="which holds none .*of_another is left out"):
-            read([tmp_path / "runs/x"])
-
-
-def test_a_run_whose_files_may_not_be_looked_at_is_named(tmp_path, monkeypatch):
-    make_run(tmp_path / "a")
-    closed = make_run(tmp_path / "b", seed=1)
-    look = pathlib.Path.is_file
-
-    def is_file(path):
-        if path.parent == closed:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return look(path)
-
-    monkeypatch.setattr(pathlib.Path, "is_file", is_file)
-    found = read([tmp_path])
-    assert [run.folder.name for run in found.runs] == ["a"]
-    assert str(closed) in found.notes[0] and "left out: it cannot be read" in found.notes[0]
 
 
 def spoil(folder, name, text, encoding="utf-8"):
