@@ -88,7 +88,8 @@ class Command:
     def is_whole(self) -> bool:
         """Whether nothing in it stands for something else, and it reads no file."""
         stands_for = re.compile(r"(^|=|,)[A-Z][A-Z0-9_]*$|\.\.\.|…|\$")
-        return "flagfile" not in self.flags and not any(map(stands_for.search, self.arguments))
+        reads = {"flagfile", "import"} & set(self.flags)
+        return not reads and not any(map(stands_for.search, self.arguments))
 
     def __str__(self) -> str:
         return f"{relative(self.page)}: {self.script} {' '.join(self.arguments)}"

@@ -64,8 +64,12 @@ def test_presets_and_rules_exist(page):
     rules += re.findall(r"alignment=\"(\w+)\"", text)
     rules += re.findall(r"alignments\.get\(\"(\w+)\"", text)
     assert set(rules) <= {"backprop", *alignments.names()}
-    assert set(re.findall(r"--dataset[= ]([a-z]\w*)", text)) <= set(data.names())
-    assert set(re.findall(r"--model[= ]([a-z]\w*)", text)) <= {"mlp", *models.names()}
+    own = {
+        kind: re.findall(rf"@{kind}\.register\(\"(\w+)\"\)", text) for kind in ("data", "models")
+    }
+    datasets, networks = {*own["data"], *data.names()}, {"mlp", *own["models"], *models.names()}
+    assert set(re.findall(r"--dataset[= ]([a-z]\w*)", text)) <= datasets
+    assert set(re.findall(r"--model[= ]([a-z]\w*)", text)) <= networks
 
 
 @page_by_page
