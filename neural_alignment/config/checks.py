@@ -175,7 +175,10 @@ def _check_learning_rate(settings: Settings, rate: LearningRate, prefix: str) ->
     # The alignment loss's rate drops with the loss's unless it has drops of its own.
     other = settings.alignment_rate
     falls = not other.constant_lr and not other.cosine_lr
-    shared = {"drops": falls and not other.drops, "drop_factor": falls and not other.drop_factor}
+    shared = {
+        "drops": falls and other.drops is None,
+        "drop_factor": falls and not other.drop_factor,
+    }
     for name, is_shared in shared.items():
         if prefix or not is_shared:
             _check_drops(settings, rate, prefix, name)
@@ -208,7 +211,7 @@ def _check_rate_by_epoch(settings: Settings, prefix: str) -> None:
     _refuse_given(settings, [n for n in (prefix + o for o in others) if n not in filled], expected)
     other = settings.alignment_rate
     falls = not prefix and not other.constant_lr and not other.cosine_lr
-    if not (falls and not other.drops):
+    if not (falls and other.drops is None):
         _refuse_given(settings, [f"{prefix}drops"], expected)
     if not (falls and not other.drop_factor):
         _refuse_given(settings, [f"{prefix}drop_factor"], expected)

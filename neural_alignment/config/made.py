@@ -131,9 +131,11 @@ def learning_rate(settings: Settings, steps_per_epoch: int, of_alignment: bool =
             delay_epochs=delay,
             value_during_delay=value if of_alignment or alone else None,
         )
+    # Drops that were given as none are none; without any the alignment loss has the loss's.
+    drops = settings.rate.drops if of_alignment and rate.drops is None else rate.drops
     shared = {
         "warmup_epochs": rate.warmup_epochs,
-        "drops": tuple(rate.drops or (settings.rate.drops if of_alignment else None) or ()),
+        "drops": tuple(drops or ()),
         "drop_factor": factor,
         "delay_epochs": delay,
         "alternate_step_freq": settings.timing.alternate_step_freq,

@@ -28,6 +28,7 @@ from neural_alignment.messages import one_line
 
 WINDOW = (70.0, 170.0)
 _IMAGES_AT_ONCE = 64
+_GREATEST_PIXEL = 100.0  # as a network takes them: of a fraction over a deviation
 _AXES = {
     "image": ("image", "images", "stimulus", "presentation"),
     "repeat": ("repeat", "repeats", "repetition", "trial"),
@@ -342,13 +343,15 @@ def read_images(path: str | pathlib.Path) -> np.ndarray:
                 f"Expected numbers as pixels [image, height, width, channels] in {path}, for the "
                 f"features of a run. Received: {', '.join(file)}{found}"
             )
-        if pixels.dtype.kind in "iu" and pixels.size and np.max(pixels) > 1:
+        made = np.asarray(pixels[:], np.float32)
+        greatest = float(np.max(made, initial=0.0))
+        if greatest > _GREATEST_PIXEL or (greatest > 1.0 and (made == np.round(made)).all()):
             raise AssemblyError(
                 f"Expected pixels as the network takes them in {path}: fractions from 0 to 1, less "
                 "the mean and divided by the deviation where the run has --pixel_mean. Received: "
-                f"whole numbers up to {np.max(pixels)}. Divide them by 255"
+                f"numbers up to {greatest:g}. Divide them by 255"
             )
-        return np.asarray(pixels[:], np.float32)
+        return made
 
 
 def read_features(path: str | pathlib.Path, images: int) -> dict[str, np.ndarray]:

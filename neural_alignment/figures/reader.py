@@ -340,8 +340,9 @@ def read_run(folder: pathlib.Path) -> Run:
         ) from error
     lines = [line for line in lines if line and not line.startswith("#")]
     flags = record.named(record.complete(lines))
-    defaults = {n: text for n, text in flag_defaults().items() if n != "train_epochs"}
-    flags = {n: text for n, text in flags.items() if plain(text) != plain(defaults.get(n) or "")}
+    # An empty text is a value, as of --layers_list= for no hidden layers.
+    defaults = {n: plain(t) for n, t in flag_defaults().items() if t is not None}
+    flags = {n: t for n, t in flags.items() if n == "train_epochs" or plain(t) != defaults.get(n)}
     of_run = ("epoch", "global_step", "val_top1", "loss")
     metrics, notes = tables.read(folder / "metrics.csv", of_run)
     of_layers = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")

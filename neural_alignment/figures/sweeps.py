@@ -72,7 +72,8 @@ def sparsity(run: Run) -> float:
 
 def network(run: Run) -> str:
     """A run's network, in a word: its model and its own layers."""
-    layers = [run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags]
+    given = [run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags]
+    layers = [text or "none" for text in given]
     return " ".join([run.flags.get("model", "fc"), *layers])
 
 

@@ -92,7 +92,8 @@ def _settings(runs: Sequence[Shown]) -> str:
     for name, default in defaults(runs).items():
         cells = []
         for each in runs:
-            value = each.settings.get(name) or ("default" if each.takes(name) else "-")
+            text = each.settings.get(name, "default" if each.takes(name) else "-")
+            value = text or "none"  # as of --layers_list=
             cells.append(f"{value} *" if name in each.filled & each.settings.keys() else value)
         rows.append((name, default, *cells))
     if not rows:

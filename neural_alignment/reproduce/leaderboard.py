@@ -94,7 +94,8 @@ def _is_number(run: Run) -> bool:
 
 def _task(run: Run) -> str:
     dataset, model = (run.flags.get(flag, default_of(flag)) for flag in ("dataset", "model"))
-    layers = run.flags.get("layers_list") or run.flags.get("filters_list") or ""
+    given = (run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags)
+    layers = next((text or "without hidden layers" for text in given), "")
     own = dict(run.settings).get("data_dir")  # of images of one's own, the folder
     dataset = f"{dataset} {own}" if own else dataset
     pixels = f", {run.flags['image_size']} pixels" if "image_size" in run.flags else ""

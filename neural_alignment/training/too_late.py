@@ -81,7 +81,7 @@ def _of_rate(settings: Settings, of_alignment: bool) -> Iterator[str]:
     moved = rate.drop_offset_epochs + rate.delay_epochs
     epochs = [moved + rate.stretch * drop for drop in rate.drops]
     own = settings.alignment_rate.drops if of_alignment else settings.rate.drops
-    flag = f"{prefix}drops" if own else "drops"
+    flag = "drops" if own is None else f"{prefix}drops"
     late = _late(epochs, end)
     if late and (flag in settings.given or len(late) == len(epochs)):
         yield f"--{flag}: the drops at {', '.join(late)} never come"

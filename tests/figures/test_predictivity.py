@@ -376,12 +376,14 @@ def test_fewer_components_than_asked_for_are_said():
 @pytest.mark.parametrize(
     ("pixels", "refused"),
     [(np.full((2, 4, 4, 1), 255, "uint8"), True), (np.ones((2, 4, 4, 1), "uint8"), False),
-     (np.full((2, 4, 4, 1), 2.5), False)],
+     (np.full((2, 4, 4, 1), 2.5), False), (np.full((2, 4, 4, 1), 255.0), True),
+     (np.linspace(0.0, 255.0, 32).reshape(2, 4, 4, 1), True),
+     (np.arange(32.0).reshape(2, 4, 4, 1) / 16.0, False), (np.zeros((2, 4, 4, 1)), False)],
 )  # fmt: skip
 def test_pixels_as_files_have_them_are_not_as_a_network_takes_them(pixels, refused, tmp_path):
     to_h5(tmp_path / "a.h5", pixels=pixels)
     if refused:
-        with pytest.raises(AssemblyError, match="whole numbers up to 255. Divide them by 255"):
+        with pytest.raises(AssemblyError, match="Received: numbers up to 255. Divide them by 255"):
             read_images(tmp_path / "a.h5")
     else:
         assert read_images(tmp_path / "a.h5").max() == pixels.max()

@@ -242,6 +242,8 @@ DIFFERENCES = {
          "weight_decay_schedule": "0:0.1,1.0:1.0"}, False),
     "a default in another spelling": ({"noisy_opt_variance": "1"}, {}, False),
     "layers": ({"layers_list": "64,64"}, {"layers_list": "6464"}, True),
+    "no hidden layers": ({"layers_list": ""}, {}, True),
+    "no drops of R's rate": ({"alignment_drops": ""}, {}, True),
     "precision": ({}, {"dtype": "bfloat16"}, True),
     "length": ({"max_epochs": 3.0}, {}, True),
     "a rate": ({"learning_rate": 0.1}, {"learning_rate": 0.2}, True),

@@ -55,6 +55,16 @@ WRONG = [
     ("l2", ["--weight_decay_schedule=0:0.1", "--l2=1e-4"]),
     ("weight_decay", ["--weight_decay=-1"]),
     # drops, cosine, momentum
+    (
+        "drops",
+        [
+            *TWO,
+            "--learning_rate_schedule=0:1",
+            "--alignment_constant_lr=false",
+            "--alignment_drops=",
+            "--drops=3",
+        ],
+    ),
     ("drop_factor", ["--drop_factor=0.5"]),
     ("drop_factor", [FALLING, "--drop_factor=0"]),
     ("alignment_drop_factor", [*TWO, "--alignment_drop_factor=0.5"]),
@@ -100,6 +110,7 @@ ACCEPTED = [
     [FALLING, "--drop_factor=0.5", "--drops=20,30"],
     [FALLING, "--cosine_lr", "--warmup_epochs=0"],
     [*TWO, FALLING, "--cosine_lr", "--delay_epochs=2", "--alternate_step_freq=1"],
+    [*TWO, FALLING, "--drops=2", "--alignment_constant_lr=false", "--alignment_drops="],
     ["--manual_lr", "--drop=1", "--boundary_step=100", "--drop_factor=0.5"],
     [MIRROR, "--decay_coef_schedule=0:0.5,10:-1e-3"],
     ["--weight_decay_schedule=0:0.03,1:9e-5", "--l2=0"],
@@ -126,3 +137,18 @@ def test_the_lines_of_a_run_say_the_same_settings(arguments):
 def test_a_coefficient_by_epoch_decides_whether_there_is_a_loss(schedule, has_loss):
     settings = config.read(parse(*NO_LOSS[:1], f"--decay_coef_schedule={schedule}"))
     assert settings.rule.has_loss == has_loss
+
+
+@pytest.mark.parametrize(
+    ("given", "drops"),
+    [([], (2.0,)), (["--alignment_drops="], ()), (["--alignment_drops=3,4"], (3.0, 4.0))],
+)
+def test_drops_that_are_given_as_none_are_none(given, drops):
+    from neural_alignment.config.made import learning_rate
+    from neural_alignment.training.too_late import too_late
+
+    falling = [FALLING, "--drops=2", "--alignment_constant_lr=false", "--train_epochs=5"]
+    settings = config.read(parse(*TWO, *falling, "--warmup_epochs=0", *given))
+    assert learning_rate(settings, 10, of_alignment=True).drops == drops
+    assert learning_rate(settings, 10).drops == (2.0,)
+    assert not [each for each in too_late(settings) if "drops" in each]
