@@ -13,9 +13,10 @@ from neural_alignment.alignments.registry import register
 class Feedback(Alignment):
     """Feedback alignment: a fixed random backward kernel.
 
-    `dx = dy B^T`, B drawn once and never trained; R = 0 ([K] section 2, [A]).
+    `dx = dy B^T`, B drawn once and never trained; R = 0 (Lillicrap et al. 2016; [K] section 2,
+    [A]).
     """
 
     trains_backward_kernel: ClassVar[bool] = False
-    sources: ClassVar[tuple[str, ...]] = ("[K]", "[A]")
+    sources: ClassVar[tuple[str, ...]] = ("Lillicrap et al. 2016", "[K]", "[A]")
     examples: ClassVar[Examples] = {"sparse": {"density": 0.25}}

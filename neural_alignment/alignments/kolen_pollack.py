@@ -18,7 +18,7 @@ class KolenPollack(LayerwiseAlignment):
     """Kolen–Pollack: the backward kernel receives the forward kernel's gradient, and both decay.
 
     `dB = dW`, `R = decay_coef * (sum W^2 + sum B^2)`; W and B meet when both decay alike
-    ([K] appendix D.3).
+    (Kolen & Pollack 1994; [K] appendix D.3).
 
     R decays W too (`update_forward`), so W needs no weight decay. Without, give W the decay
     `2 decay_coef / 2 |W|^2`. Under gradient descent at rate r, with momentum m, the first
@@ -38,7 +38,7 @@ class KolenPollack(LayerwiseAlignment):
 
     tie_grad: ClassVar[bool] = True
     compares_projections: ClassVar[bool] = False
-    sources: ClassVar[tuple[str, ...]] = ("[K] D.3",)
+    sources: ClassVar[tuple[str, ...]] = ("Kolen & Pollack 1994", "[K] D.3")
     examples: ClassVar[Examples] = {"apart": {"update_forward": False, "density": 0.5}}
 
     def doubts(self) -> list[str]:

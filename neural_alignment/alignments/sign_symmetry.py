@@ -23,7 +23,8 @@ class SignSymmetry(Alignment):
 
     `B = sign(W) * s` (uniform, uSF), `sign(W) * |M|` with M drawn at every step (batch_random,
     brSF) or once (fixed_random, frSF); `s = sqrt(2 / (fan_in + fan_out))` is the layer's
-    Glorot-normal standard deviation, M is normal with it. R = 0 ([A]; [P] via BioTorch).
+    Glorot-normal standard deviation, M is normal with it. R = 0 (Liao et al. 2016; [A]; [P] via
+    BioTorch).
 
     Args:
         magnitude: "uniform", "batch_random" or "fixed_random".
@@ -45,7 +46,7 @@ class SignSymmetry(Alignment):
 
     trains_backward_kernel: ClassVar[bool] = False
     backward: ClassVar[str] = "sign(W) times a magnitude ({magnitude})"
-    sources: ClassVar[tuple[str, ...]] = ("[A]", "[P]")
+    sources: ClassVar[tuple[str, ...]] = ("Liao et al. 2016", "[A]", "[P]")
     examples: ClassVar[Examples] = {
         "batch_random": {"magnitude": "batch_random"},
         "fixed_random": {"magnitude": "fixed_random", "density": 0.5},

@@ -79,6 +79,10 @@ _PROGRAM = Program(
     page="docs/figures.md",
 )
 
+_SOURCES = (
+    "Figures of [K] Kunin et al. 2020, [A] Akrout et al. 2019, [P] Ji-An & Benna 2024, and of runs"
+)
+
 # Flags that only one figure reads.
 _OF_FIGURES = {
     "layers": ("scatter", "predictivity"),
@@ -190,7 +194,7 @@ def _features_of_run(run: str, assembly: str, layers: Sequence[str]) -> dict[str
 
 def _show_kinds() -> None:
     environment.require("figures", "rich")
-    listed = table("Figures", ("figure", "shows", "published as", "of", "needs"))
+    listed = table(_SOURCES, ("figure", "shows", "published as", "of", "needs"))
     for name, kind in KINDS.items():
         listed.add_row(name, kind.about, kind.source, kind.of, kind.needs.replace("`", ""))
     to_stdout().print(listed, markup=False)

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -140,17 +141,20 @@ def _flag_lines(setting: Setting, width: int, full: bool) -> list[str]:
         text = f"{text}: {', '.join(choices)}"
     elif choices:
         text = f"{text}: {', '.join(choices[:3])}, ... (--helpfull lists all {len(choices)})"
-    if default not in (None, False, ()) and "default" not in text:
-        shown = default
-        if isinstance(default, tuple):
-            shown = ",".join(map(str, default))
-        elif default is True:
-            shown = "yes"
-        text = f"{text} (default: {shown})"
+    if "default" not in text and default is not None and default is not False and default != ():
+        text = f"{text} (default: {_spelled(default)})"
     wrapped = textwrap.wrap(text, width - _COLUMN) or [""]
     first = f"{head:<{_COLUMN - 1}} {wrapped[0]}" if len(head) < _COLUMN else head
     rest = wrapped[1:] if len(head) < _COLUMN else wrapped
     return [first, *(" " * _COLUMN + line for line in rest)]
+
+
+def _spelled(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(_spelled, default))
+    if default is True:
+        return "yes"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _placeholder(setting: Setting) -> str:

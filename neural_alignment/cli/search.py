@@ -31,7 +31,8 @@ from neural_alignment.search.store import Store, StoreError
 _PROGRAM = Program(
     usage="usage: neural-alignment search --space=SPACE --searchdir=DIR [--FLAG=VALUE ...]\n"
     "       neural-alignment search report DIR",
-    about="Searches training settings, trial by trial, or reports on a search ([K] appendix B.1).",
+    about="Searches training settings, trial by trial, as Kunin et al. 2020 did (appendix B.1), or "
+    "reports on a search.",
     define=search_flags.define_flags,
     sections=search_flags.sections,
     page="docs/search.md",

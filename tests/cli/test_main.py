@@ -1,6 +1,7 @@
 """The program with its commands: `neural-alignment train`, `python -m neural_alignment train`."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,8 @@ import pytest
 
 import neural_alignment
 from neural_alignment.cli import main
+from neural_alignment.config import flags
+from neural_alignment.search import flags as search_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +36,21 @@ def test_the_program_is_declared():
 def test_every_command_has_help(command, capsys):
     assert main.main(["neural-alignment", command, "--help"]) == 0
     assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "sections"), [("train", flags.sections), ("search", search_flags.sections)]
+)
+def test_help_has_every_number_that_is_a_default(command, sections, capsys):
+    assert main.main(["neural-alignment", command, "--helpfull"]) == 0
+    entries = {}
+    for entry in capsys.readouterr().out.split("\n  --")[1:]:
+        entries[re.match(r"(?:\[no\])?(\w+)", entry)[1]] = " ".join(entry.split())
+    settings = [setting for _, of_it in sections() for setting in of_it]
+    numbers = [s for s in settings if type(s.default) in (int, float) and "default" not in s.help]
+    assert 0 in {setting.default for setting in numbers}
+    for setting in numbers:
+        assert f"(default: {setting.default:g})" in entries[setting.flag]
 
 
 @pytest.mark.parametrize("asked", ["-h", "--help", "help"])
