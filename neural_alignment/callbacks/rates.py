@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from neural_alignment import keras_private, ties
@@ -21,7 +22,7 @@ from neural_alignment.optimizers.routed import RoutedOptimizer
 
 
 def check(model: keras.Model) -> None:
-    """Warns of backward kernels that training drives away from R's minimum, or from their W.
+    """Warns of backward kernels that training drives away from R's minimum or their W, or of 0.
 
     Args:
         model: a compiled model.
@@ -34,7 +35,8 @@ def check(model: keras.Model) -> None:
     if optimizer is not None and not isinstance(optimizer, RoutedOptimizer):  # which looks itself
         for variable in model.trainable_variables:
             _check_variable(optimizer, variable)
-    for doubt in dict.fromkeys((*_doubts(model), *_doubts_of_tied_kernels(model))):
+    found = (*_doubts(model), *_doubts_of_tied_kernels(model), *_doubts_of_fixed_kernels(model))
+    for doubt in dict.fromkeys(found):
         # Always from this place, so that Python's default filter shows each text once.
         warnings.warn(doubt, AlignmentWarning, stacklevel=1)
 
@@ -116,6 +118,22 @@ def _doubts_of_tied_kernels(model: keras.Model) -> Iterator[str]:
             "B gets W's gradient, and W a constraint behind every update, which B has not: they "
             "part where it acts. Expected no kernel_constraint with a rule that ties the "
             f"gradients. Received: {', '.join(constrained)}"
+        )
+
+
+def _doubts_of_fixed_kernels(model: keras.Model) -> Iterator[str]:
+    """Of a B that nothing moves and that is 0, as that of a head whose kernel begins at 0."""
+    silent = []
+    for site in sites(model):
+        rule, kernel = site.alignment, site.variables.get("backward_kernel")
+        moves = rule.tie_grad or rule.has_loss or rule.updates_itself
+        if kernel is not None and not moves and not np.any(ops.convert_to_numpy(kernel)):
+            silent.append(site.path)
+    if silent:
+        yield (
+            "B is 0 and stays so: no error goes below. Expected a kernel_initializer that draws, "
+            "as B is drawn by it too, with a rule that does not train B. Received: zeros in "
+            f"{', '.join(silent)}"
         )
 
 

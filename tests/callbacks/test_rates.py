@@ -210,6 +210,18 @@ def test_others_are_not_warned_of(optimizer, rule):
     assert fit(optimizer, rule, callbacks.GlobalStep(), steps=1)[1] == []
 
 
+@pytest.mark.parametrize("initializer", ["zeros", "glorot_uniform"])
+@pytest.mark.parametrize("rule", ["feedback", "symmetric", "moving_average", "kolen_pollack"])
+def test_a_fixed_kernel_of_zeros_is_told(rule, initializer):
+    """Others move their B away from 0."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        rates.check(_tied(rule, kernel_initializer=initializer))
+    found = [str(one.message) for one in told if "B is 0 and stays so" in str(one.message)]
+    assert len(found) == (rule == "feedback" and initializer == "zeros")
+    assert all("zeros in" in text and "it" in text for text in found)
+
+
 def _tied(rule, change=None, **arguments):
     layer = layers.Dense(2, alignment=rule, name="it", **arguments)
     model = keras.Sequential([keras.Input((3,)), layer])
