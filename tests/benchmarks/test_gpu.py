@@ -58,6 +58,16 @@ def test_wrong_usage_is_told_before_anything_is_compiled(asked, message, monkeyp
     assert {path.name for path in tmp_path.iterdir()} == {"there.csv", "gpu_jax.csv"}
 
 
+def test_without_jaxs_cpu_models_are_made_on_the_device(monkeypatch):
+    def devices(kind):
+        raise RuntimeError(f"Unknown backend: {kind!r} requested")
+
+    monkeypatch.setattr(contestants.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=devices))
+    with contestants.building():
+        pass
+
+
 def timed(monkeypatch, tmp_path, **runs):
     """The rows of steps that are made and compiled already, and what they had in memory."""
     monkeypatch.setattr(gpu, "FLAGS", types.SimpleNamespace(rounds=3))
