@@ -241,14 +241,18 @@ def optimizers() -> str:
 
 
 def models() -> str:
-    """The models and the options that their builders take."""
-    from neural_alignment import models as registry
+    """The models, and the options that their builders take, with the builders' defaults."""
+    from neural_alignment.models import registry
 
     common = {"input_shape", "num_classes", "alignment"}
-    options = {
-        n: code(*(o for o in registry.options(n) if o not in common)) for n in registry.names()
-    }
-    return table(("model", "options"), _alike((code(n), taken) for n, taken in options.items()))
+    rows = []
+    for name in registry.names():
+        builder = registry._BUILDERS.load(name)
+        defaults = inspect.signature(builder).parameters
+        taken = (option for option in registry.options(name) if option not in common)
+        options = (f"{code(option)} {spelled(defaults[option].default)}" for option in taken)
+        rows.append((code(name), _summary(builder), ", ".join(options)))
+    return table(("model", "what", "options and their defaults"), _alike(rows))
 
 
 def _alike(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
