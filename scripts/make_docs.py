@@ -35,8 +35,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     Returns:
         Lines, each with its end.
     """
-    head = list(head)
-    lines = [head, None, *map(list, rows)]
+    lines = [head := list(head), None, *map(list, rows)]
     return "".join(
         "|" + "---|" * len(head) + "\n"
         if line is None
@@ -244,14 +243,13 @@ def models() -> str:
     """The models, and the options that their builders take, with the builders' defaults."""
     from neural_alignment.models import registry
 
-    common = {"input_shape", "num_classes", "alignment"}
     rows = []
     for name in registry.names():
         builder = registry._BUILDERS.load(name)
-        defaults = inspect.signature(builder).parameters
-        taken = (option for option in registry.options(name) if option not in common)
-        options = (f"{code(option)} {spelled(defaults[option].default)}" for option in taken)
-        rows.append((code(name), _summary(builder), ", ".join(options)))
+        given = inspect.signature(builder).parameters
+        own = set(registry.options(name)) - {"input_shape", "num_classes", "alignment"}
+        taken = (f"{code(o)} {spelled(given[o].default)}" for o in given if o in own)
+        rows.append((code(name), _summary(builder), ", ".join(taken)))
     return table(("model", "what", "options and their defaults"), _alike(rows))
 
 

@@ -198,7 +198,7 @@ def to_csv(table: Iterable[Row]) -> str:
             spread = "" if row.published_sd is None else f"{row.published_sd:g}"
             layer = i if len(row.ours) > 1 else ""
             seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-            numbers = (published, spread, f"{mean:.6g}", f"{sd:.4g}", row.seeds, seconds)
+            numbers = (published, spread, f"{mean:.6g}", f"{sd:.6g}", row.seeds, seconds)
             writer.writerow((row.quantity, row.series, row.value, layer, *numbers))
     return text.getvalue()
 
