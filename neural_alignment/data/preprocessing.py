@@ -17,6 +17,9 @@ from neural_alignment.lazy import tf
 MEAN_RGB = (0.485, 0.456, 0.406)  # of ImageNet's pixels in [0, 1]
 STDDEV_RGB = (0.229, 0.224, 0.225)
 COLORS = ("none", "fast", "full")
+# Pixels of a JPEG, or of its crop, that is decoded to a quarter of its sides: 0.2 GB of bytes.
+# Its short side is then 256 pixels at least, as no side of a JPEG has more than 65,535.
+_LARGE = 1 << 26
 _LONGEST = 8  # short sides: what lies further out is in no central crop
 
 
@@ -318,8 +321,20 @@ def _shape(contents: tf.Tensor) -> tf.Tensor:
 
 def _decode(contents: tf.Tensor) -> tf.Tensor:
     # A few of ImageNet's ".JPEG" files are PNGs, or CMYK; this understands both.
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    image = tf.cond(
+        tf.cond(
+            tf.io.is_jpeg(contents),
+            lambda: _is_large(tf.io.extract_jpeg_shape(contents)[:2]),
+            lambda: False,
+        ),
+        lambda: tf.io.decode_jpeg(contents, channels=3, ratio=4),
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+    )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _is_large(sides: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_prod(tf.cast(sides, tf.int64)) > _LARGE
 
 
 def _decode_window(contents: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
@@ -327,11 +342,14 @@ def _decode_window(contents: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         top, left, height, width = tf.unstack(window)
         return _decode(contents)[top : top + height, left : left + width]
 
-    return tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: tf.io.decode_and_crop_jpeg(contents, window, channels=3),
-        part,
-    )
+    def jpeg() -> tf.Tensor:
+        return tf.cond(
+            _is_large(window[2:]),
+            lambda: tf.io.decode_and_crop_jpeg(contents, window // 4, channels=3, ratio=4),
+            lambda: tf.io.decode_and_crop_jpeg(contents, window, channels=3),
+        )
+
+    return tf.cond(tf.io.is_jpeg(contents), jpeg, part)
 
 
 def _middle(image: tf.Tensor) -> tf.Tensor:

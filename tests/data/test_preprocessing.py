@@ -204,6 +204,29 @@ print(peak() - before)
 """
 
 
+@pytest.mark.parametrize("name", ["resnet", "inception"])
+@pytest.mark.parametrize("number", [None, 0, 1, 2])
+@pytest.mark.parametrize(("height", "width"), [(640, 480), (203, 1007), (1001, 333)])
+def test_large_jpegs_are_decoded_to_a_quarter(name, number, height, width, monkeypatch):
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / width * 3 + y / height * k) for k in (2, 3, 5)]
+    pixels = np.stack([128 + 100 * wave for wave in waves], axis=-1).astype(np.uint8)
+    jpeg = tf.io.encode_jpeg(pixels, quality=98)
+    step = preprocessing.get(name, 32)
+    key = None if number is None else seed(number)
+    whole = step.crop(jpeg, key)
+    monkeypatch.setattr(preprocessing, "_LARGE", 1 << 12)
+    less = step.crop(jpeg, key)
+    assert int(tf.size(less)) < int(tf.size(whole)) / 14
+    if key is None or name == "resnet":  # no colours are changed
+        made, expected = step.finish(less, key), step.finish(whole, key)
+        # A crop begins up to three pixels earlier, of hundreds.
+        np.testing.assert_allclose(made, expected, atol=0.3)
+        assert np.abs(made - expected).mean() < 0.12
+    monkeypatch.setattr(preprocessing, "_LARGE", height * width)
+    np.testing.assert_array_equal(step.crop(jpeg, key), whole)
+
+
 @pytest.mark.slow
 def test_very_long_images_take_bounded_memory():
     result = subprocess.run(
