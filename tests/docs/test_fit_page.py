@@ -1,5 +1,6 @@
 """docs/fit.md: its code runs as it stands, and its keys are those that are logged."""
 
+import keras
 import pytest
 
 from tests.docs.pages import ROOT, blocks
@@ -14,6 +15,9 @@ def test_the_code_runs_in_order(tmp_path, monkeypatch):
     code = "\n".join(blocks(PAGE, "python"))
     scope = {"__name__": "page"}
     exec(compile(code, str(PAGE), "exec"), scope)
+    rule, last = scope["rule"], 2 * scope["steps_per_epoch"]
+    grown = float(keras.ops.convert_to_numpy(rule.self_coef(last)))
+    assert grown == pytest.approx(2.0 * rule.decay_coef), "B ends as W"
     logged = {key.partition("/")[0] for key in scope["history"].history}
     documented = PAGE.read_text()
     assert {f"`{key}/LAYER`" for key in logged if "angle" in key or "ratio" in key}
