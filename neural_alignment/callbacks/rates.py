@@ -42,25 +42,33 @@ def check(model: keras.Model) -> None:
 
 
 def check_called(model: keras.Model) -> None:
-    """Warns, after an epoch, of a model that calls its layers as in inference, without R.
+    """Warns, after an epoch, of layers that are called as in inference while they are trained.
 
     Args:
         model: that was trained by `fit`.
     """
-    if "training" in inspect.signature(model.call).parameters:
-        return  # Keras says there that it trains
     idle = [
         name
         for name, site in named_sites(model).items()
-        if site.alignment.has_loss and site.layer.trainable and site.alignment_loss is None
+        if (site.alignment.has_loss or site.alignment.updates_itself)
+        and site.layer.trainable
+        and not site.has_learnt
     ]
-    if idle:
+    if not idle:
+        return
+    lost = f"R of {', '.join(idle)} is not made, nor B moved"
+    if "training" in inspect.signature(model.call).parameters:
+        told = (
+            f"{lost}: their layers are called with training=False, as in self.base(x, "
+            "training=False), or not at all. Call what trains without it, or freeze it "
+            "(layer.trainable = False)."
+        )
+    else:
         told = (
             f"{type(model).__name__}.call takes no `training`, so that Keras calls its layers as "
-            f"in inference, and R of {', '.join(idle)} is not made. Write call(self, inputs, "
-            "training=None)."
+            f"in inference, and {lost}. Write call(self, inputs, training=None)."
         )
-        warnings.warn(told, AlignmentWarning, stacklevel=1)
+    warnings.warn(told, AlignmentWarning, stacklevel=1)
 
 
 def _check_variable(optimizer: Any, variable: Any) -> None:

@@ -54,6 +54,8 @@ class Site:
         self._attributes: dict[str, str] = {}
         self._losses: dict[Any, SiteLoss] = {}
         self._kept: dict[Any, tuple[Tensor, dict[str, Tensor]]] = {}
+        # Whether a training call has made R, or moved the rule's variables.
+        self.has_learnt = False
 
     @property
     def key(self) -> tuple[int, str]:
@@ -333,7 +335,7 @@ class Site:
 
     def _update(self, forward_kernel: Tensor, variables: dict[str, Tensor]) -> None:
         """Moves the variables of a rule that does so itself, at the first call in a step."""
-        active = active_step()
+        self.has_learnt, active = True, active_step()
         if active is not None:
             active.kept[self.key] = variables
         else:
@@ -359,7 +361,7 @@ class Site:
         return variables if is_same else None
 
     def _add_loss(self, loss: Callable[[Any], Tensor]) -> None:
-        active = active_step()
+        self.has_learnt, active = True, active_step()
         if active is not None:
             active.add(self, lambda: loss(active.global_step))
             return

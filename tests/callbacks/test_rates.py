@@ -82,7 +82,13 @@ class Silent(keras.Model):
                                   callbacks.AlignmentLosses])  # fmt: skip
 @pytest.mark.parametrize(
     ("rule", "training", "warned"),
-    [("mirror", None, True), ("mirror", True, False), ("feedback", None, False)],
+    [
+        ("mirror", None, True),
+        ("mirror", True, False),
+        ("feedback", None, False),
+        ("moving_average", None, True),
+        ("moving_average", True, False),
+    ],
 )
 def test_a_call_without_training_has_no_r_and_is_told(make, rule, training, warned):
     model = Silent(rule, training)
@@ -92,6 +98,37 @@ def test_a_call_without_training_has_no_r_and_is_told(make, rule, training, warn
         model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, callbacks=[make()])
     found = [str(one.message) for one in told if "takes no `training`" in str(one.message)]
     assert bool(found) == warned and all("Silent.call" in one and "R of it" in one for one in found)
+
+
+class FineTuned(keras.Model):
+    """As fine-tuning has it, whose base keeps its BatchNorm in inference."""
+
+    def __init__(self, base, head, training):
+        super().__init__()
+        self.base, self.head = base, head
+        self.told = {} if training is None else {"training": training}
+
+    def call(self, inputs, training=None):
+        return self.head(self.base(inputs, **{"training": training} | self.told), training=training)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("make", [callbacks.GlobalStep, callbacks.AlignmentMetrics,
+                                  callbacks.AlignmentLosses])  # fmt: skip
+@pytest.mark.parametrize("training", [False, None])
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("rule", ["symmetric", "moving_average", "feedback"])
+def test_a_base_that_is_called_as_in_inference_is_told(make, rule, trainable, training):
+    base = keras.Sequential([keras.Input((3,)), layers.Dense(2, alignment=rule, name="it")])
+    base.name, base.trainable = "base", trainable
+    model = FineTuned(base, layers.Dense(2, alignment=rule, name="head"), training)
+    model.compile("sgd", "mse", run_eagerly=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", alignments.AlignmentWarning)
+        model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0, callbacks=[make()])
+    found = [str(one.message) for one in told if "called with training=False" in str(one.message)]
+    assert len(found) == (trainable and training is False and rule != "feedback")
+    assert all("R of base/it is" in text for text in found)
 
 
 @pytest.mark.parametrize("rate", [0.002, 0.01, 0.02])
