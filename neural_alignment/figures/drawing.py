@@ -152,6 +152,6 @@ def _save(figure: Figure, file: pathlib.Path, **options: Any) -> None:
     try:
         figure.savefig(part, **options)
         part.replace(file)
-    except OSError:
+    except OSError as error:
         atomic.remove(part)
-        raise
+        raise OSError(error.errno, error.strerror, str(file)) from error

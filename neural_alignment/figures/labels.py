@@ -37,20 +37,41 @@ def labels(settings: Sequence[Mapping[str, str]]) -> list[str]:
         settings: flag to text, no two the same.
 
     Returns:
-        For each its rule; where several have that rule, with as few flags as tell it from those,
-        of the flags in which it differs from most of them.
+        For each its rule, and its data set where that is not the same in all; where several are
+        alike in that, with as few flags as tell it from those, of the flags in which it differs
+        from most of them.
     """
+    sets = [data_set(one) for one in settings]
+    mixed = len(set(sets)) > 1
     rules = [one.get("alignment", BACKPROP) for one in settings]
+    heads = [[rule, name] if mixed else [rule] for rule, name in zip(rules, sets, strict=True)]
     named = []
-    for one, rule in zip(settings, rules, strict=True):
-        alike = [other for other, its in zip(settings, rules, strict=True) if its == rule]
-        parts = [rule]
-        for flag in _telling(one, alike):
-            default = flag_defaults().get(flag)
-            text = one.get(flag, record.NONE if default is None else default)
-            parts.append(text if flag in ("dataset", "model") else f"{flag}={text}")
-        named.append(", ".join(parts))
+    for one, head in zip(settings, heads, strict=True):
+        alike = [other for other, its in zip(settings, heads, strict=True) if its == head]
+        telling = (_named(flag, _text(one, flag)) for flag in _telling(one, alike))
+        named.append(", ".join([*head, *telling]))
     return named
+
+
+def data_set(one: Mapping[str, str]) -> str:
+    """What settings train on: accuracies on two data sets are not to be compared.
+
+    Args:
+        one: flag to text.
+
+    Returns:
+        The data set's name; of images of one's own, and their folder's.
+    """
+    return " ".join([_text(one, "dataset"), *([one["data_dir"]] if "data_dir" in one else [])])
+
+
+def _text(one: Mapping[str, str], flag: str) -> str:
+    default = flag_defaults().get(flag)
+    return one.get(flag, record.NONE if default is None else default)
+
+
+def _named(flag: str, text: str) -> str:
+    return text if flag == "model" else f"{flag}={text}"
 
 
 def _telling(one: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> list[str]:
@@ -69,7 +90,7 @@ def _telling(one: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> list
 
 def _unlikely(flag: str, settings: Sequence[Mapping[str, str]]) -> int:
     """How little a flag says to a reader: names come first, then the rule's own numbers."""
-    if flag in ("dataset", "model"):
+    if flag == "model":
         return 0
     is_option = flag in rule_options()
     texts = [one[flag] for one in settings if flag in one]

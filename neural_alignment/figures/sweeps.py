@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neural_alignment.config.flags import MODEL_FLAGS
 from neural_alignment.figures import style
+from neural_alignment.figures.labels import data_set
 from neural_alignment.figures.material import Drawn, Material, NotDrawn, Row
 from neural_alignment.figures.reader import Group, Run, grouped
 from neural_alignment.figures.summary import Summary, summarise
@@ -106,9 +107,11 @@ def draw_noise(material: Material) -> Drawn:
             "--noisy_opt_variance=V"
         )
     figure, (panel,) = style.panels(1, 4.4, 3.2)
-    table = _lines(panel, found, "variance", error="sem")
+    table = _lines(panel, found, "variance", error="sem", runs=material.runs)
     noisy = {run.rule for group, _ in found for run in group.runs}
-    table += _across(panel, [run for run in material.runs if run.rule not in noisy], "variance")
+    table += _across(
+        panel, [run for run in material.runs if run.rule not in noisy], "variance", material.runs
+    )
     positive = [x for _, points in found for x in points if x > 0.0]
     panel.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
     panel.set_xlim(-0.15 * min(positive), 1.6 * max(positive))
@@ -141,8 +144,8 @@ def draw_sparsity(material: Material) -> Drawn:
     swept = {run.folder for group, _ in found for run in group.runs}
     fixed = [r for r in material.runs if "density" not in r.flags and r.folder not in swept]
     figure, (panel,) = style.panels(1, 4.4, 3.2)
-    table = _lines(panel, found, "sparsity", error="sd")
-    table += _across(panel, fixed, "sparsity")
+    table = _lines(panel, found, "sparsity", error="sd", runs=material.runs)
+    table += _across(panel, fixed, "sparsity", material.runs)
     panel.set_xlabel("feedback weights fixed at zero (%)")
     panel.set_ylabel(f"{_AXIS}, mean ± sd")
     style.legend_above(figure)
@@ -247,31 +250,44 @@ def _swept(
     return _by_setting(swept, setting, flags)  # once more, as labels look at the other groups
 
 
+def _in_full(group: Group, runs: Sequence[Run]) -> str:
+    """A group's label, with its data set where the runs of the figure have several."""
+    own = data_set(group.runs[0].given)
+    several = len({data_set(run.given) for run in runs}) > 1
+    return f"{group.label}, {own}" if several and own not in group.label else group.label
+
+
 def _lines(
-    panel: Axes, found: Sequence[tuple[Group, _Points]], column: str, error: str
+    panel: Axes,
+    found: Sequence[tuple[Group, _Points]],
+    column: str,
+    error: str,
+    runs: Sequence[Run],
 ) -> list[Row]:
     table: list[Row] = []
     for index, (group, points) in enumerate(found):
+        label = _in_full(group, runs)
         panel.errorbar(
             list(points),
             [one.mean for one in points.values()],
             yerr=[one.error if error == "sem" else one.spread for one in points.values()],
-            label=style.in_legend(group.label),
+            label=style.in_legend(label),
             **style.series(index),
         )
-        table += [{"group": group.label, column: x, **one.row()} for x, one in points.items()]
+        table += [{"group": label, column: x, **one.row()} for x, one in points.items()]
     return table
 
 
-def _across(panel: Axes, runs: Sequence[Run], column: str) -> list[Row]:
+def _across(panel: Axes, fixed: Sequence[Run], column: str, runs: Sequence[Run]) -> list[Row]:
     """A line across, with a band of ± 1 sd, for each group that the setting does not reach."""
     table: list[Row] = []
-    for index, group in enumerate(grouped(runs)):
+    for index, group in enumerate(grouped(fixed)):
         one = summarise(map(top1, group.runs))
         dots = (0, (1, 1 + index))
-        label = style.in_legend(group.label)
-        panel.axhline(one.mean, color="#000000", linestyle=dots, label=label)
+        label = _in_full(group, runs)
+        shown = style.in_legend(label)
+        panel.axhline(one.mean, color="#000000", linestyle=dots, label=shown)
         low, high = one.mean - one.spread, one.mean + one.spread
         panel.axhspan(low, high, color=style.GREY, alpha=0.2, linewidth=0)
-        table.append({"group": group.label, column: "", **one.row()})
+        table.append({"group": label, column: "", **one.row()})
     return table

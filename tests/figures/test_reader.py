@@ -58,6 +58,21 @@ def test_seeds_group_by_themselves(tmp_path):
             [{"l2": a, "learning_rate": b} for a in "12" for b in "34"],
             [f"backprop, l2={a}, learning_rate={b}" for a in "12" for b in "34"],
         ),
+        (
+            [{"dataset": "mnist"}, {"alignment": "feedback"}, {"alignment": "mirror", "dataset":
+             "mnist"}, {"alignment": "mirror", "dataset": "mnist", "l2": "1.0"}],
+            ["backprop, mnist", "feedback, digits", "mirror, mnist, l2=none",
+             "mirror, mnist, l2=1.0"],
+        ),
+        (
+            [{"dataset": "image_folder", "data_dir": place, "alignment": rule}
+             for place, rule in (("birds", "mirror"), ("flowers", "feedback"))],
+            ["mirror, image_folder birds", "feedback, image_folder flowers"],
+        ),
+        (
+            [{"dataset": "mnist", "model": "conv"}, {"dataset": "mnist"}, {"model": "conv"}],
+            ["backprop, mnist, conv", "backprop, mnist, fc", "backprop, digits"],
+        ),
         ([{"loss_rate": "0.5"}, {}], ["backprop, loss_rate=0.5", "backprop, loss_rate=1.0"]),
         (
             [{}, {"density": "0.5"}, {"l2": "2.0"}, {"l2": "3.0", "loss_rate": "0.5"},

@@ -96,6 +96,19 @@ SWEPT = {
         + [({"rule": "product", "density": 0.5, "factored": "true"}, 0.5)],
         {("product", 0.0): 80.0, ("product", 50.0): 50.0},
     ),
+    "two data sets": (
+        draw_sparsity, "sparsity",
+        [({"rule": "backprop", "dataset": "mnist"}, 0.9), ({"density": "0.5"}, 0.5),
+         ({"density": None}, 0.8), ({"rule": "backprop"}, 0.7)],
+        {("symmetric, digits", 0.0): 80.0, ("symmetric, digits", 50.0): 50.0,
+         ("backprop, mnist", ""): 90.0, ("backprop, digits", ""): 70.0},
+    ),
+    "a line across of another data set": (
+        draw_noise, "variance",
+        [({"rule": "backprop", "dataset": "mnist"}, 0.9), ({R: "true"}, 0.5), ({}, 0.8)],
+        {("symmetric, digits", 1.0): 50.0, ("symmetric, digits", 0.0): 80.0,
+         ("backprop, mnist", ""): 90.0},
+    ),
     "one variance, spelled in two ways": (
         draw_noise, "variance",
         [({J: "true", "noisy_opt_variance": 0.1}, 0.8), ({}, 0.9),
