@@ -339,12 +339,23 @@ def read_run(folder: pathlib.Path) -> Run:
             f"Expected the run's flags in {path}. Received: {one_line(error)}"
         ) from error
     lines = [line for line in lines if line and not line.startswith("#")]
+    odd = [line for line in lines if " " in line.partition("=")[0]]
+    if odd:
+        raise RunReadError(f"Expected lines --FLAG=VALUE in {path}. Received: {odd[0]!r}")
     flags = record.named(record.complete(lines))
     # An empty text is a value, as of --layers_list= for no hidden layers.
     defaults = {n: plain(t) for n, t in flag_defaults().items() if t is not None}
     flags = {n: t for n, t in flags.items() if n == "train_epochs" or plain(t) != defaults.get(n)}
     of_run = ("epoch", "global_step", "val_top1", "loss")
     metrics, notes = tables.read(folder / "metrics.csv", of_run)
+    top1 = [row["val_top1"] for row in metrics if math.isfinite(row["val_top1"])]
+    if top1 and not 0.0 <= min(top1) <= max(top1) <= 1.0:
+        raise RunReadError(
+            f"Expected fractions from 0 to 1 as val_top1 in {folder / 'metrics.csv'}. Received: "
+            f"{min(top1):g} to {max(top1):g}"
+        )
+    if not lines:
+        notes.append(f"{path} has no flags: the run is taken for one of all defaults, {BACKPROP}")
     of_layers = ("epoch", "global_step", "layer", "weight_angle", "norm_ratio")
     rows, of_rows = tables.read(folder / "layers.csv", of_layers, layer="layer")
     layers: dict[str, list[Mapping[str, float]]] = {}

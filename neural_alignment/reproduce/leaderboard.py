@@ -79,6 +79,8 @@ def rows(folders: Iterable[str | pathlib.Path]) -> tuple[list[Row], Sequence[str
     notes = [note for note in found.notes if not note.startswith(tuple(f"{o} " for o in others))]
     for folder, run in others.items():
         why = "its last top-1 is no number" if _is_whole(run) else "it has not ended"
+        if math.isnan(run.epochs_meant):
+            why = "its flags.cfg does not say how many train_epochs it was to have"
         notes.append(f"{folder} is left out: {why}")
     notes += [f"{folder} is left out: it is a search" for folder in found.searches]
     return sorted(made, key=lambda row: (row.task, -row.top1)), notes

@@ -9,7 +9,40 @@ import pytest
 
 from neural_alignment.figures import draw
 from neural_alignment.figures.reader import RunReadError, read
+from neural_alignment.reproduce import leaderboard
 from tests.figures.made_runs import make_run, read_table
+
+# What a run's files hold instead, and what is said of it: a refusal, or a note.
+ODD = {
+    "flags.cfg": [
+        (lambda text: "", "has no flags: the run is taken for one of all defaults, backprop"),
+        (lambda text: "# --preset=none\n", "has no flags: the run is taken for"),
+        (lambda text: text.replace("=", " "), "Expected lines --FLAG=VALUE in .*'--alignment sym"),
+    ],
+    "metrics.csv": [
+        (lambda text: text.replace(",0.9,", ",90.0,"), "Expected fractions .* Received: 0.3 to 90"),
+        (lambda text: text.replace(",0.9,", ",-0.1,"), "Expected fractions .* Received: -0.1 to "),
+        (lambda text: text.replace(",0.9,", ",1.0,"), None),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, i) for name, cases in ODD.items() for i in range(len(cases))]
+)
+def test_what_says_something_else_than_a_run_does(name, number, tmp_path):
+    change, said = ODD[name][number]
+    run = make_run(tmp_path / "run")
+    (run / name).write_text(change((run / name).read_text()))
+    if said is not None and said.startswith("Expected"):
+        with pytest.raises(RunReadError, match=said):
+            read([run])
+        return
+    notes = read([run]).notes
+    assert len(notes) == (said is not None) and all(said in note for note in notes)
+    if name == "flags.cfg":
+        _, left_out = leaderboard.rows([run])
+        assert any("does not say how many train_epochs" in note for note in left_out)
 
 
 def shut(monkeypatch, *names):
