@@ -111,6 +111,7 @@ class Aligned(backend.LayerLosses):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
+            # mypy takes a class's own method for fixed.
             cls.call = subclasses.checked(cls.call)  # type: ignore[method-assign]
 
     def __init__(self, *args: Any, alignment: Any = None, **kwargs: Any) -> None:
