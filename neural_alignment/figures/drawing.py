@@ -154,4 +154,6 @@ def _save(figure: Figure, file: pathlib.Path, **options: Any) -> None:
         part.replace(file)
     except OSError as error:
         atomic.remove(part)
+        if error.errno is None:  # of Matplotlib, with no file in it
+            raise
         raise OSError(error.errno, error.strerror, str(file)) from error

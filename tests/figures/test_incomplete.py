@@ -8,6 +8,8 @@ import re
 import pytest
 
 from neural_alignment.figures import draw
+from neural_alignment.figures.drawing import write
+from neural_alignment.figures.material import Drawn
 from neural_alignment.figures.reader import RunReadError, read
 from neural_alignment.reproduce import leaderboard
 from tests.figures.made_runs import make_run, read_table
@@ -110,3 +112,21 @@ def test_angles_of_earlier_epochs_alone(change, tmp_path):
     beside = make_run(tmp_path / "beside", seed=1)
     drawn = draw([run, beside], tmp_path / "out", ["depth"], formats=["svg"])
     assert {row["runs"] for row in read_table(drawn.files[-1])} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.png.part"), "device: '{}'"),
+        (OSError("encoder error -2"), "encoder error -2"),
+    ],
+)
+def test_a_figure_that_cannot_be_written_says_why(error, said, tmp_path):
+    class Full:
+        def savefig(self, part, **options):
+            raise error
+
+    with pytest.raises(OSError) as told:
+        write(Drawn(Full(), [{"epoch": 1}]), tmp_path / "a", ["png"])
+    assert str(told.value).endswith(said.format(tmp_path / "a.png"))
+    assert not list(tmp_path.iterdir())
