@@ -159,12 +159,27 @@ class ArrayDataset(Dataset):
         return tf.image.resize(images, size, antialias=size[0] < images.shape[1])
 
 
+def check_pixels(where: str, images: np.ndarray) -> None:
+    """Refuses images of black and white as 0 and 1.
+
+    Args:
+        where: their folder or file, for the message.
+        images: uint8.
+
+    Raises:
+        ValueError: the greatest pixel is 1.
+    """
+    if images.max() == 1:
+        raise ValueError(
+            f"{where}: Expected pixels from 0 to 255. Received: 0 and 1 alone, which would be read "
+            "as nearly black. Multiply them by 255."
+        )
+
+
 def check_apart(
     where: str, train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Refuses validation images that are the training images, and pixels of 0 and 1 alone.
-
-    Where some of the validation images are training images it warns.
+    """Refuses validation images that are the training images; warns where some of them are.
 
     Args:
         where: their folder or file, for messages.
@@ -172,13 +187,8 @@ def check_apart(
         validation: the same.
 
     Raises:
-        ValueError: both are the same images, or the training images' greatest pixel is 1.
+        ValueError: both are the same images.
     """
-    if train[0].max() == 1:
-        raise ValueError(
-            f"{where}: Expected pixels from 0 to 255. Received: 0 and 1 alone, which would be read "
-            "as nearly black. Multiply them by 255."
-        )
     known = {hash(image.tobytes()) for image in train[0]}
     again = sum(hash(image.tobytes()) in known for image in validation[0])
     if again == len(validation[0]) and np.array_equal(train[0], validation[0]):

@@ -15,7 +15,7 @@ import numpy as np
 from neural_alignment import extras
 from neural_alignment.data import sources
 from neural_alignment.data.array_files import Split
-from neural_alignment.data.arrays import ArrayDataset, check_apart
+from neural_alignment.data.arrays import ArrayDataset, check_apart, check_pixels
 from neural_alignment.data.encode import decode
 from neural_alignment.data.sources import Image
 from neural_alignment.data.splits import TRAIN, VALIDATION
@@ -248,7 +248,9 @@ def read(found: Folders, image_size: int | None = None) -> tuple[Split, Split, l
     """
     train, validation, classes, said = listing(found)
     splits = _decoded(found, (train, validation), image_size)
-    check_apart(found.validation or found.train, *splits)
+    where = found.validation or found.train
+    check_pixels(where, splits[0][0])
+    check_apart(where, *splits)
     return *splits, classes, said
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from neural_alignment.data import array_files, folders, tfds
 from neural_alignment.data.array_files import Split
-from neural_alignment.data.arrays import ArrayDataset, Augment, check_apart
+from neural_alignment.data.arrays import ArrayDataset, Augment, check_apart, check_pixels
 from neural_alignment.data.published import SETS, Published, recognise
 from neural_alignment.data.standardized import standardized
 
@@ -326,5 +326,6 @@ def _compare(name: str, place: str, contents: dict[str, bytes], splits: tuple[Sp
             "taken as they are.",
             name, place, ", ".join(others),
         )  # fmt: skip
+        check_pixels(place, splits[0][0])
         check_apart(place, *splits)
     return "with other checksums than the published" if others else "as published"

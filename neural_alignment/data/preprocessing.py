@@ -321,12 +321,13 @@ def _shape(contents: tf.Tensor) -> tf.Tensor:
 
 def _decode(contents: tf.Tensor) -> tf.Tensor:
     # A few of ImageNet's ".JPEG" files are PNGs, or CMYK; this understands both.
+    is_large_jpeg = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: _is_large(tf.io.extract_jpeg_shape(contents)[:2]),
+        lambda: False,
+    )
     image = tf.cond(
-        tf.cond(
-            tf.io.is_jpeg(contents),
-            lambda: _is_large(tf.io.extract_jpeg_shape(contents)[:2]),
-            lambda: False,
-        ),
+        is_large_jpeg,
         lambda: tf.io.decode_jpeg(contents, channels=3, ratio=4),
         lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
     )
