@@ -35,7 +35,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     Returns:
         Lines, each with its end.
     """
-    lines = [head := list(head), None, *map(list, rows)]
+    head = list(head)
+    lines = [head, None, *map(list, rows)]
     return "".join(
         "|" + "---|" * len(head) + "\n"
         if line is None
@@ -245,11 +246,10 @@ def models() -> str:
 
     rows = []
     for name in registry.names():
-        builder = registry._BUILDERS.load(name)
-        given = inspect.signature(builder).parameters
+        given = inspect.signature(registry.builder(name)).parameters
         own = set(registry.options(name)) - {"input_shape", "num_classes", "alignment"}
         taken = (f"{code(o)} {spelled(given[o].default)}" for o in given if o in own)
-        rows.append((code(name), _summary(builder), ", ".join(taken)))
+        rows.append((code(name), _summary(registry.builder(name)), ", ".join(taken)))
     return table(("model", "what", "options and their defaults"), _alike(rows))
 
 

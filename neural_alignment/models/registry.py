@@ -68,11 +68,24 @@ def options(name: str) -> tuple[str, ...]:
     Raises:
         ValueError: no such model.
     """
-    builder = _BUILDERS[name]
-    known = (
-        _arguments(builder) if isinstance(builder, str) else inspect.signature(builder).parameters
-    )
+    made = _BUILDERS[name]
+    known = _arguments(made) if isinstance(made, str) else inspect.signature(made).parameters
     return tuple(option for option in known if option not in _FIXED.get(name, {}))
+
+
+def builder(name: str) -> Builder:
+    """The function that builds a model, imported.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        The function, with the arguments that the model's name fixes, too.
+
+    Raises:
+        ValueError: no such model.
+    """
+    return _BUILDERS.load(name)
 
 
 def get(name: str, **kwargs: Any) -> keras.Model:
@@ -95,7 +108,7 @@ def get(name: str, **kwargs: Any) -> keras.Model:
             f"Expected input_shape for the model {name!r}, the shape of one example, such as "
             "(224, 224, 3). Received: none."
         )
-    build = functools.partial(_BUILDERS.load(name), **_FIXED.get(name, {}))
+    build = functools.partial(builder(name), **_FIXED.get(name, {}))
     rule = alignments.get(kwargs.get("alignment"))
     if rule is None or not rule.of_model:
         return build(**kwargs)

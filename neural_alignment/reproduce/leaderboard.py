@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from neural_alignment import alignments, config
 from neural_alignment.config.flags import default_of
+from neural_alignment.figures.labels import data_set
 from neural_alignment.figures.reader import Group, Run, grouped, read
 from neural_alignment.reproduce.results import in_markdown
 from neural_alignment.runs import record
@@ -95,13 +96,11 @@ def _is_number(run: Run) -> bool:
 
 
 def _task(run: Run) -> str:
-    dataset, model = (run.flags.get(flag, default_of(flag)) for flag in ("dataset", "model"))
+    model = run.flags.get("model", default_of("model"))
     given = (run.flags[name] for name in ("layers_list", "filters_list") if name in run.flags)
     layers = next((text or "without hidden layers" for text in given), "")
-    own = dict(run.settings).get("data_dir")  # of images of one's own, the folder
-    dataset = f"{dataset} {own}" if own else dataset
     pixels = f", {run.flags['image_size']} pixels" if "image_size" in run.flags else ""
-    return f"{dataset}, {f'{model} {layers}'.strip().replace(',', '-')}{pixels}"
+    return f"{data_set(run.given)}, {f'{model} {layers}'.strip().replace(',', '-')}{pixels}"
 
 
 def _operations(run: Run) -> int | None:
